@@ -1,0 +1,53 @@
+//! What a session is told when it starts.
+
+use std::time::Duration;
+
+use crate::{Setup, Version};
+
+/// Which end of the connection we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// We dialled.
+    Client,
+    /// We were dialled.
+    Server,
+}
+
+/// What carries the session; SETUP differs a little ("Session establishment").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// MoQT's own ALPN.
+    RawQuic,
+    /// WebTransport over HTTP/3.
+    WebTransport,
+}
+
+/// Bounds on what a peer may make us hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests the peer may have open at once; one more is refused with EXCESSIVE_LOAD.
+    pub requests: usize,
+    /// How long the peer's SETUP may take.
+    pub setup_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { requests: 512, setup_timeout: Duration::from_secs(10) }
+    }
+}
+
+/// What a session is told when it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The negotiated draft.
+    pub version: Version,
+    /// Which end we are.
+    pub role: Role,
+    /// What carries the session.
+    pub transport: Transport,
+    /// Our SETUP. Its MAX_AUTH_TOKEN_CACHE_SIZE bounds the tokens the peer may register.
+    pub setup: Setup,
+    /// Bounds.
+    pub limits: Limits,
+}
