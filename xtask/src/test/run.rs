@@ -1,0 +1,151 @@
+//! Running a step's commands: shown, bounded in time, counted.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Command, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+
+use super::counts::Counts;
+use crate::{
+    child::{Running, Stop, bound_command},
+    player, project,
+};
+
+/// A command that takes longer hangs.
+const LIMIT: Duration = Duration::from_secs(25 * 60);
+const END_PATIENCE: Duration = Duration::from_secs(10);
+/// What a command has printed may still be under way when it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Lines read and not yet printed; beyond it the command waits.
+const LINES_AHEAD: usize = 1024;
+
+/// The commands of one step.
+#[derive(Debug)]
+pub(crate) struct Run {
+    stop: Stop,
+    counts: Counts,
+}
+
+impl Run {
+    pub(crate) fn new(stop: Stop) -> Self {
+        Self { stop, counts: Counts::default() }
+    }
+
+    /// The sum of all that its commands counted.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Fetches the npm packages of `directory` unless they are as its lock file says.
+    pub(crate) fn npm_packages(&mut self, directory: &Path) -> Result<()> {
+        if !player::packages_are_stale(directory) {
+            return Ok(());
+        }
+        self.command(&player::npm(directory, &["ci", "--no-audit", "--no-fund"]))
+    }
+
+    /// Whether `cargo nextest` is installed.
+    pub(crate) fn has_nextest(&self) -> bool {
+        let mut version = cargo(&["nextest", "--version"]);
+        let version = version.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        version.status().is_ok_and(|status| status.success())
+    }
+
+    /// Runs `command` to its end, showing and counting; fails when it does.
+    pub(crate) fn command(&mut self, command: &Command) -> Result<()> {
+        ensure!(!self.stop.requested(), "ended on request");
+        let shown = show(command);
+        println!("$ {shown}");
+        let mut bound = bind(command);
+        bound.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = Running::start(&mut bound)?;
+        let (sender, lines) = mpsc::sync_channel(LINES_AHEAD);
+        let process = running.process();
+        if let Some(stdout) = process.stdout.take() {
+            read_lines(stdout, sender.clone());
+        }
+        if let Some(stderr) = process.stderr.take() {
+            read_lines(stderr, sender);
+        }
+        let deadline = Instant::now() + LIMIT;
+        let counts = follow(&lines, || {
+            Ok(running.poll_end()?.is_some() || self.stop.requested() || Instant::now() >= deadline)
+        })?;
+        let status = running.wait(deadline, &self.stop)?;
+        running.end(END_PATIENCE);
+        let last_words = Instant::now() + LAST_WORDS;
+        let rest = follow(&lines, || Ok(Instant::now() >= last_words))?;
+        self.counts = self.counts + counts + rest;
+        match status {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!("`{shown}` failed: {status}"),
+            None if self.stop.requested() => bail!("ended on request"),
+            None => bail!("`{shown}` did not end within {} minutes", LIMIT.as_secs() / 60),
+        }
+    }
+}
+
+/// Prints and counts lines until there can be no more, or `done`.
+fn follow(lines: &Receiver<String>, mut done: impl FnMut() -> Result<bool>) -> Result<Counts> {
+    let mut counts = Counts::default();
+    while !done()? {
+        match lines.recv_timeout(Duration::from_millis(50)) {
+            Ok(line) => {
+                println!("{line}");
+                counts = counts + Counts::from_line(&line).unwrap_or_default();
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+    Ok(counts)
+}
+
+/// A cargo command at the top of the working copy.
+pub(crate) fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(project::cargo());
+    command.args(args).current_dir(project::path(""));
+    command
+}
+
+/// The same command, ending with this process, without colours that would hide the counts.
+fn bind(command: &Command) -> Command {
+    let mut bound = bound_command(command.get_program(), command.get_args());
+    if let Some(directory) = command.get_current_dir() {
+        bound.current_dir(directory);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bound.env(name, value),
+            None => bound.env_remove(name),
+        };
+    }
+    bound.env("NO_COLOR", "1").env("CARGO_TERM_COLOR", "never").env_remove("FORCE_COLOR");
+    bound
+}
+
+fn show(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+fn read_lines(from: impl Read + Send + 'static, lines: SyncSender<String>) {
+    thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        let mut line = Vec::new();
+        while from.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            if lines.send(text).is_err() {
+                return;
+            }
+            line.clear();
+        }
+    });
+}
