@@ -35,6 +35,7 @@ pub enum DropReason {
 struct Entry {
     reason: DropReason,
     name: &'static str,
+    short: &'static str,
     description: &'static str,
 }
 
@@ -42,36 +43,43 @@ const TABLE: [Entry; DropReason::COUNT] = [
     Entry {
         reason: DropReason::DeliveryTimeout,
         name: "DELIVERY_TIMEOUT",
+        short: "timeout",
         description: "could not be sent before the delivery timeout",
     },
     Entry {
         reason: DropReason::TooFarBehind,
         name: "TOO_FAR_BEHIND",
+        short: "behind",
         description: "viewer too far behind, moved on to a newer group",
     },
     Entry {
         reason: DropReason::ExcessiveLoad,
         name: "EXCESSIVE_LOAD",
+        short: "load",
         description: "a queue, memory or stream bound of the node was reached",
     },
     Entry {
         reason: DropReason::Cancelled,
         name: "CANCELLED",
+        short: "cancel",
         description: "viewer cancelled the stream or subscription",
     },
     Entry {
         reason: DropReason::UpstreamReset,
         name: "UPSTREAM_RESET",
+        short: "upstream",
         description: "upstream broke the stream off",
     },
     Entry {
         reason: DropReason::SessionClosed,
         name: "SESSION_CLOSED",
+        short: "closed",
         description: "still queued when the viewer left",
     },
     Entry {
         reason: DropReason::Other,
         name: "OTHER",
+        short: "other",
         description: "a reason that only a newer version knows",
     },
 ];
@@ -101,6 +109,11 @@ impl DropReason {
     /// The name in the API, in metrics and on the dashboard.
     pub const fn as_str(self) -> &'static str {
         TABLE[self.index()].name
+    }
+
+    /// One word of at most eight letters, where columns are narrow.
+    pub const fn short(self) -> &'static str {
+        TABLE[self.index()].short
     }
 
     /// A short phrase for people.
@@ -327,6 +340,7 @@ mod tests {
         for reason in DropReason::ALL {
             assert_eq!(reason.as_str().parse(), Ok(reason));
             assert!(!reason.description().is_empty());
+            assert!((1..=8).contains(&reason.short().len()), "{reason}");
         }
     }
 

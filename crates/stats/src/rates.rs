@@ -61,7 +61,7 @@ impl Interval {
     pub fn drop_rates(self, older: &Drops, newer: &Drops) -> Option<DropRates> {
         let mut rates = DropRates::default();
         for reason in DropReason::ALL {
-            rates.0[reason.index()] = self.rate(older[reason].objects, newer[reason].objects)?;
+            rates.set(reason, self.rate(older[reason].objects, newer[reason].objects)?);
         }
         Some(rates)
     }
@@ -75,6 +75,11 @@ impl DropRates {
     /// Objects per second for one reason.
     pub fn of(&self, reason: DropReason) -> f64 {
         self.0[reason.index()]
+    }
+
+    /// Sets the objects per second for one reason.
+    pub fn set(&mut self, reason: DropReason, rate: f64) {
+        self.0[reason.index()] = rate;
     }
 
     /// Objects per second over all reasons.
