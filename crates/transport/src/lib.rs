@@ -1,1 +1,31 @@
-//! Placeholder, replaced by its first change.
+//! QUIC and WebTransport for MoQT: the only crate that names quinn.
+//!
+//! * [`Endpoint`] binds a UDP port, accepts raw QUIC (ALPN `moqt-NN`) and WebTransport (ALPN
+//!   `h3`) on it, and dials both kinds of URL. Either way the result is a [`Connection`].
+//! * [`Driver`] runs a [`moqt::Session`] over a [`Connection`]: it owns the control and request
+//!   streams and hands data streams, already told whose they are, to the application.
+//! * [`publish`] keeps a broadcast published at a relay, whatever happens to the connection.
+//! * [`Identity`] is a server's certificate, [`ClientTls`] what a client trusts.
+//!
+//! The application sees no quinn type; what it needs of a stream is on [`SendStream`] and
+//! [`RecvStream`], with the draft's codes.
+
+mod backoff;
+mod client_tls;
+mod connection;
+mod driver;
+mod endpoint;
+mod error;
+mod identity;
+pub mod publish;
+mod stream;
+mod trust;
+
+pub use backoff::Backoff;
+pub use client_tls::{ClientTls, Fingerprint};
+pub use connection::{Connection, PathStats};
+pub use driver::{Driver, DriverEvent};
+pub use endpoint::{Endpoint, EndpointConfig, Incoming};
+pub use error::Error;
+pub use identity::{Identity, IdentityError};
+pub use stream::{ReadError, RecvStream, SendStream, WriteError};

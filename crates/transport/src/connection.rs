@@ -1,0 +1,141 @@
+//! One connection on which a MoQT session can run.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use moqt::{Role, SessionCode, Transport, Version};
+
+use crate::{Error, RecvStream, SendStream};
+
+/// Bytes beyond the congestion window that may wait inside QUIC. What waits there can no longer
+/// be reordered or dropped by the relay, so it is kept to a few packets' worth.
+const UNSENT_CAP: u64 = 24 * 1024;
+
+/// A connection with a version agreed, raw QUIC or WebTransport. Clones are handles to the same.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    session: web_transport_quinn::Session,
+    version: Version,
+    transport: Transport,
+    role: Role,
+}
+
+/// What the path to the peer is like.
+#[derive(Clone, Copy, Debug)]
+pub struct PathStats {
+    /// Smoothed round trip.
+    pub rtt: Duration,
+    /// Congestion window, bytes.
+    pub cwnd: u64,
+    /// UDP payload sent, bytes.
+    pub sent_bytes: u64,
+    /// UDP payload received, bytes.
+    pub received_bytes: u64,
+    /// Packets declared lost.
+    pub lost_packets: u64,
+    /// Packets sent.
+    pub sent_packets: u64,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        session: web_transport_quinn::Session,
+        version: Version,
+        transport: Transport,
+        role: Role,
+    ) -> Self {
+        Self { session, version, transport, role }
+    }
+
+    /// The draft that was agreed.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// What carries it.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Whether we dialled.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Where the peer is now.
+    pub fn remote_address(&self) -> SocketAddr {
+        let mut address = self.session.remote_address();
+        address.set_ip(address.ip().to_canonical());
+        address
+    }
+
+    /// What the path is like.
+    pub fn path_stats(&self) -> PathStats {
+        let stats = (*self.session).stats();
+        PathStats {
+            rtt: stats.path.rtt,
+            cwnd: stats.path.cwnd,
+            sent_bytes: stats.udp_tx.bytes,
+            received_bytes: stats.udp_rx.bytes,
+            lost_packets: stats.path.lost_packets,
+            sent_packets: stats.path.sent_packets,
+        }
+    }
+
+    /// Makes writes wait once about a congestion window and [`UNSENT_CAP`] are unacknowledged, so
+    /// that what is sent next is decided late. To be called as the window moves.
+    pub fn limit_unsent(&self, cwnd: u64) {
+        self.session.set_send_window(cwnd + cwnd / 8 + UNSENT_CAP);
+    }
+
+    /// Lets the peer have this many unidirectional streams open towards us. QUIC keeps state for
+    /// each, so viewers get few and publishers many.
+    pub fn allow_streams(&self, count: u32) {
+        self.session.set_max_concurrent_uni_streams(count.into());
+    }
+
+    /// Opens a data stream, when the peer allows one more.
+    pub async fn open_uni(&self) -> Result<SendStream, Error> {
+        Ok(SendStream::new(self.session.open_uni().await?))
+    }
+
+    pub(crate) async fn open_bi(&self) -> Result<(SendStream, RecvStream), Error> {
+        let (send, recv) = self.session.open_bi().await?;
+        Ok((SendStream::new(send), RecvStream::new(recv)))
+    }
+
+    pub(crate) async fn accept_uni(&self) -> Result<RecvStream, Error> {
+        Ok(RecvStream::new(self.session.accept_uni().await?))
+    }
+
+    pub(crate) async fn accept_bi(&self) -> Result<(SendStream, RecvStream), Error> {
+        let (send, recv) = self.session.accept_bi().await?;
+        Ok((SendStream::new(send), RecvStream::new(recv)))
+    }
+
+    pub(crate) async fn read_datagram(&self) -> Result<Bytes, Error> {
+        Ok(self.session.read_datagram().await?)
+    }
+
+    /// Sends a datagram, or drops it when it is too large or the connection is gone.
+    pub fn send_datagram(&self, bytes: Bytes) -> bool {
+        self.session.send_datagram(bytes).is_ok()
+    }
+
+    /// Largest datagram that can be sent, bytes; 0: none.
+    pub fn max_datagram_size(&self) -> usize {
+        self.session.max_datagram_size()
+    }
+
+    /// Closes the connection with the draft's code.
+    pub fn close(&self, code: SessionCode, reason: &str) {
+        let code = u32::try_from(code.0).unwrap_or(1);
+        self.session.close(code, reason.as_bytes());
+    }
+
+    /// Waits until the connection is over and says why.
+    pub async fn closed(&self) -> Error {
+        self.session.closed().await.into()
+    }
+}

@@ -1,0 +1,509 @@
+//! Runs a [`moqt::Session`] over a [`Connection`].
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use moqt::{
+    Alias, Config, Datagram, Event, FetchHeader, Output, ProtocolError, RequestId, ResetCode,
+    Session, SessionCode, StreamId, StreamKind, SubgroupHeader,
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{Connection, Error, ReadError, RecvStream, SendStream, WriteError};
+
+/// What the application gets.
+#[derive(Debug)]
+pub enum DriverEvent {
+    /// What the session said.
+    Session(Event),
+    /// A subgroup of one of our subscriptions, or of a track published to us, begins.
+    Subgroup {
+        /// The subscription.
+        request: RequestId,
+        /// Its header.
+        header: SubgroupHeader,
+        /// What was read after the header.
+        head: Bytes,
+        /// What is still to be read.
+        stream: RecvStream,
+    },
+    /// The objects of one of our fetches begin.
+    Fetch {
+        /// The fetch.
+        request: RequestId,
+        /// What was read after the header.
+        head: Bytes,
+        /// What is still to be read.
+        stream: RecvStream,
+    },
+    /// An object came as a datagram.
+    Datagram {
+        /// The subscription.
+        request: RequestId,
+        /// The object.
+        datagram: Datagram,
+    },
+}
+
+/// Data streams that came before the answer that names their alias; more are turned away.
+const MAX_WAITING: usize = 64;
+/// Most bytes read of a data stream before its header must be whole: six integers and a byte.
+const MAX_HEADER: usize = 64;
+/// Bytes asked for at once on control and request streams.
+const READ: usize = 16 * 1024;
+
+type Task = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// What one of the driver's pieces of work came back with.
+enum Done {
+    AcceptedBi(Result<(SendStream, RecvStream), Error>),
+    AcceptedUni(Result<RecvStream, Error>),
+    Datagram(Result<Bytes, Error>),
+    /// A unidirectional stream's beginning was read.
+    Begun {
+        kind: Begun,
+        stream: RecvStream,
+        head: BytesMut,
+    },
+    /// A unidirectional stream ended or broke before its header was whole, which harms nobody.
+    Vanished,
+    /// A unidirectional stream began with something the draft does not allow.
+    Violation(ProtocolError),
+    Control(RecvStream, Result<Option<Bytes>, ReadError>),
+    Read(StreamId, RecvStream, Result<Option<Bytes>, ReadError>),
+    Opened(StreamId, Commands, Result<(SendStream, RecvStream), Error>),
+    OpenedControl(Commands, Result<SendStream, Error>),
+    /// The peer asked us to stop sending on a request stream.
+    Stopped(StreamId, ResetCode),
+    Nothing,
+}
+
+#[derive(Clone, Copy)]
+enum Begun {
+    Control,
+    Subgroup(SubgroupHeader),
+    Fetch(FetchHeader),
+}
+
+/// What a stream's writing task is told.
+enum Command {
+    Write(Bytes),
+    Reset(ResetCode),
+}
+
+/// A writing task's orders; when they end it finishes the stream.
+type Commands = mpsc::UnboundedReceiver<Command>;
+
+/// Runs a session. Call [`Driver::poll_next`] (or [`Driver::next`]) until it ends; command the
+/// session through [`Driver::session_mut`] in between.
+pub struct Driver {
+    connection: Connection,
+    session: Session,
+    tasks: FuturesUnordered<Task>,
+    control: Option<mpsc::UnboundedSender<Command>>,
+    writing: HashMap<StreamId, mpsc::UnboundedSender<Command>>,
+    /// Receiving sides of request streams are read by tasks; a forgotten one ends its task.
+    reading: HashMap<StreamId, oneshot::Sender<ResetCode>>,
+    waiting: Vec<(u64, SubgroupHeader, BytesMut, RecvStream)>,
+    events: VecDeque<DriverEvent>,
+    timer: Option<(Instant, Pin<Box<tokio::time::Sleep>>)>,
+    control_seen: bool,
+    closing: Option<ProtocolError>,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").field("connection", &self.connection).finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    /// Begins a session on a fresh connection with our SETUP and limits.
+    pub fn new(connection: Connection, setup: moqt::Setup, limits: moqt::Limits) -> Self {
+        let config = Config {
+            version: connection.version(),
+            role: connection.role(),
+            transport: connection.transport(),
+            setup,
+            limits,
+        };
+        let driver = Self {
+            session: Session::new(config, Instant::now()),
+            tasks: FuturesUnordered::new(),
+            control: None,
+            writing: HashMap::new(),
+            reading: HashMap::new(),
+            waiting: Vec::new(),
+            events: VecDeque::new(),
+            timer: None,
+            control_seen: false,
+            closing: None,
+            connection,
+        };
+        driver.spawn_accepts();
+        driver
+    }
+
+    fn spawn_accepts(&self) {
+        let c = self.connection.clone();
+        self.spawn(async move { Done::AcceptedBi(c.accept_bi().await) });
+        let c = self.connection.clone();
+        self.spawn(async move { Done::AcceptedUni(c.accept_uni().await) });
+        let c = self.connection.clone();
+        self.spawn(async move { Done::Datagram(c.read_datagram().await) });
+    }
+
+    /// The session, for commands.
+    pub fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// The connection.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The next event; an error when the session is over.
+    pub async fn next(&mut self) -> Result<DriverEvent, Error> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The next event; an error when the session is over. Commands given since the last call are
+    /// carried out first.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<DriverEvent, Error>> {
+        loop {
+            self.carry_out();
+            while let Some(event) = self.session.poll_event() {
+                // An answer may name an alias that streams are waiting for.
+                let names_alias = matches!(
+                    event,
+                    Event::Responded { response: moqt::Response::SubscribeOk(_), .. }
+                        | Event::Requested { request: moqt::Request::Publish(_), .. }
+                );
+                self.events.push_back(DriverEvent::Session(event));
+                if names_alias {
+                    self.release_waiting();
+                }
+            }
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(Ok(event));
+            }
+            if let Some(error) = self.closing.take() {
+                self.connection.close(error.code, &error.reason);
+                return Poll::Ready(Err(error.into()));
+            }
+            self.poll_timer(cx);
+            if self.session.is_closed() {
+                continue;
+            }
+            match self.tasks.poll_next_unpin(cx) {
+                Poll::Ready(Some(done)) => {
+                    if let Err(error) = self.handle(done) {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) {
+        let Some(at) = self.session.poll_timeout() else {
+            self.timer = None;
+            return;
+        };
+        if self.timer.as_ref().is_none_or(|(set, _)| *set != at) {
+            self.timer = Some((at, Box::pin(tokio::time::sleep_until(at.into()))));
+        }
+        if let Some((_, sleep)) = &mut self.timer
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            self.timer = None;
+            self.session.handle_timeout(Instant::now());
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = Done> + Send + 'static) {
+        self.tasks.push(Box::pin(task));
+    }
+
+    /// Does what the session put out.
+    fn carry_out(&mut self) {
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Control(bytes) => {
+                    let _ = self.control_writer().send(Command::Write(bytes));
+                }
+                Output::Request { stream, bytes, fin } => {
+                    self.write(stream, bytes);
+                    if fin {
+                        self.writing.remove(&stream);
+                    }
+                }
+                Output::Reset { stream, code } => {
+                    if let Some(stop) = self.reading.remove(&stream) {
+                        let _ = stop.send(code);
+                    }
+                    if let Some(writer) = self.writing.remove(&stream) {
+                        let _ = writer.send(Command::Reset(code));
+                    }
+                }
+                Output::Forget(stream) => {
+                    // Dropping the ends lets the tasks finish what they have.
+                    self.reading.remove(&stream);
+                    self.writing.remove(&stream);
+                }
+                Output::Close(error) => self.closing = Some(error),
+            }
+        }
+    }
+
+    /// Our control stream, opened at its first use.
+    fn control_writer(&mut self) -> &mpsc::UnboundedSender<Command> {
+        if self.control.is_none() {
+            let (writer, commands) = mpsc::unbounded_channel();
+            let c = self.connection.clone();
+            self.spawn(async move { Done::OpenedControl(commands, c.open_uni().await) });
+            self.control = Some(writer);
+        }
+        self.control.as_ref().expect("set just above")
+    }
+
+    /// Appends to a request stream, opening it when it is new.
+    fn write(&mut self, stream: StreamId, bytes: Bytes) {
+        if let std::collections::hash_map::Entry::Vacant(entry) = self.writing.entry(stream) {
+            if bytes.is_empty() {
+                return;
+            }
+            let (writer, commands) = mpsc::unbounded_channel();
+            entry.insert(writer);
+            let c = self.connection.clone();
+            self.spawn(async move { Done::Opened(stream, commands, c.open_bi().await) });
+        }
+        if let Some(writer) = self.writing.get(&stream).filter(|_| !bytes.is_empty()) {
+            let _ = writer.send(Command::Write(bytes));
+        }
+    }
+
+    fn handle(&mut self, done: Done) -> Result<(), Error> {
+        match done {
+            Done::AcceptedBi(accepted) => {
+                let (send, recv) = accepted?;
+                let stream = self.session.accept_stream();
+                let (writer, commands) = mpsc::unbounded_channel();
+                self.writing.insert(stream, writer);
+                self.spawn(write_request(stream, send, commands));
+                self.read(stream, recv);
+                let c = self.connection.clone();
+                self.spawn(async move { Done::AcceptedBi(c.accept_bi().await) });
+            }
+            Done::AcceptedUni(accepted) => {
+                let (stream, coding) = (accepted?, self.connection.version().int_coding());
+                self.spawn(begin(stream, coding));
+                let c = self.connection.clone();
+                self.spawn(async move { Done::AcceptedUni(c.accept_uni().await) });
+            }
+            Done::Datagram(datagram) => {
+                self.handle_datagram(datagram?);
+                let c = self.connection.clone();
+                self.spawn(async move { Done::Datagram(c.read_datagram().await) });
+            }
+            Done::Begun { kind, stream, head } => self.handle_begun(kind, stream, head),
+            Done::Violation(error) => self.session.close(error.code, error.reason),
+            Done::Control(stream, result) => match result {
+                Ok(Some(bytes)) => {
+                    self.session.handle_control(&bytes, false);
+                    self.read_control(stream);
+                }
+                Ok(None) | Err(ReadError::Reset(_)) => self.session.handle_control_closed(),
+                Err(ReadError::Gone(_)) => {}
+            },
+            Done::Read(id, stream, result) => match result {
+                Ok(Some(bytes)) => {
+                    self.session.handle_stream(id, &bytes, false);
+                    self.read(id, stream);
+                }
+                Ok(None) => {
+                    self.reading.remove(&id);
+                    self.session.handle_stream(id, &[], true);
+                }
+                Err(ReadError::Reset(code)) => {
+                    self.reading.remove(&id);
+                    self.session.handle_stream_reset(id, code);
+                }
+                Err(ReadError::Gone(_)) => {}
+            },
+            Done::Opened(id, commands, opened) => {
+                let (send, recv) = opened?;
+                self.read(id, recv);
+                self.spawn(write_request(id, send, commands));
+            }
+            Done::OpenedControl(commands, opened) => {
+                let stream = opened?;
+                stream.set_priority(i32::MAX);
+                self.spawn(write_control(stream, commands));
+            }
+            Done::Stopped(id, code) => self.session.handle_stream_reset(id, code),
+            Done::Vanished | Done::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// Reads on, until the session forgets the stream.
+    fn read(&mut self, id: StreamId, mut stream: RecvStream) {
+        let (stop, stopped) = oneshot::channel();
+        self.reading.insert(id, stop);
+        self.spawn(async move {
+            tokio::select! {
+                biased;
+                code = stopped => {
+                    if let Ok(code) = code {
+                        stream.stop(code);
+                    }
+                    Done::Nothing
+                }
+                result = stream.read_chunk(READ) => Done::Read(id, stream, result),
+            }
+        });
+    }
+
+    fn read_control(&self, mut stream: RecvStream) {
+        self.spawn(async move {
+            let result = stream.read_chunk(READ).await;
+            Done::Control(stream, result)
+        });
+    }
+
+    fn handle_begun(&mut self, kind: Begun, stream: RecvStream, head: BytesMut) {
+        match kind {
+            Begun::Control if std::mem::replace(&mut self.control_seen, true) => {
+                self.session.close(SessionCode::PROTOCOL_VIOLATION, "a second control stream");
+            }
+            Begun::Control => {
+                self.session.handle_control(&head, false);
+                self.read_control(stream);
+            }
+            Begun::Subgroup(header) => self.handle_subgroup(header, head, stream),
+            Begun::Fetch(header) => {
+                let request = header.request;
+                self.events.push_back(DriverEvent::Fetch { request, head: head.freeze(), stream });
+            }
+        }
+    }
+
+    fn handle_subgroup(&mut self, header: SubgroupHeader, head: BytesMut, mut stream: RecvStream) {
+        match self.session.track_alias(header.track_alias) {
+            Alias::Request(request) => {
+                let head = head.freeze();
+                self.events.push_back(DriverEvent::Subgroup { request, header, head, stream });
+            }
+            Alias::Unknown if self.waiting.len() < MAX_WAITING => {
+                self.waiting.push((header.track_alias, header, head, stream));
+            }
+            Alias::Unknown | Alias::Retired => stream.stop(ResetCode::CANCELLED),
+        }
+    }
+
+    fn release_waiting(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for (alias, header, head, stream) in waiting {
+            if self.session.track_alias(alias) == Alias::Unknown {
+                self.waiting.push((alias, header, head, stream));
+            } else {
+                self.handle_subgroup(header, head, stream);
+            }
+        }
+    }
+
+    fn handle_datagram(&mut self, bytes: Bytes) {
+        match Datagram::decode(bytes, self.connection.version().int_coding()) {
+            Ok(Some(datagram)) => {
+                if let Alias::Request(request) = self.session.track_alias(datagram.track_alias) {
+                    self.events.push_back(DriverEvent::Datagram { request, datagram });
+                }
+            }
+            Ok(None) => {}
+            Err(error) => self.session.close(error.code, error.reason),
+        }
+    }
+}
+
+/// Writes what it is told until there is nothing more, or the peer stops it.
+async fn write_request(id: StreamId, mut stream: SendStream, mut commands: Commands) -> Done {
+    // Requests go out before any object ("Scheduling Algorithm").
+    stream.set_priority(i32::MAX - 1);
+    loop {
+        let command = tokio::select! {
+            biased;
+            command = commands.recv() => command,
+            stopped = stream.stopped() => {
+                return match stopped {
+                    Ok(Some(code)) => Done::Stopped(id, code),
+                    _ => Done::Nothing,
+                };
+            }
+        };
+        match command {
+            Some(Command::Write(bytes)) => match stream.write_all(bytes).await {
+                Ok(()) => {}
+                Err(WriteError::Stopped(code)) => return Done::Stopped(id, code),
+                Err(WriteError::Gone(_)) => return Done::Nothing,
+            },
+            Some(Command::Reset(code)) => {
+                stream.reset(code);
+                return Done::Nothing;
+            }
+            None => {
+                stream.finish();
+                return Done::Nothing;
+            }
+        }
+    }
+}
+
+/// Writes what it is told and never finishes: closing the control stream would be a violation.
+async fn write_control(mut stream: SendStream, mut commands: Commands) -> Done {
+    while let Some(Command::Write(bytes)) = commands.recv().await {
+        if stream.write_all(bytes).await.is_err() {
+            break;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Reads a unidirectional stream until it is known what it is.
+async fn begin(mut stream: RecvStream, coding: moqt::IntCoding) -> Done {
+    let mut head = BytesMut::new();
+    loop {
+        let begun = match StreamKind::peek(&head, coding) {
+            Ok(None) => Ok(None),
+            Ok(Some(StreamKind::Control)) => Ok(Some(Begun::Control)),
+            Ok(Some(StreamKind::Subgroup)) => {
+                SubgroupHeader::decode(&mut head, coding).map(|header| header.map(Begun::Subgroup))
+            }
+            Ok(Some(StreamKind::Fetch)) => {
+                FetchHeader::decode(&mut head, coding).map(|header| header.map(Begun::Fetch))
+            }
+            // Padding carries nothing; dropping the stream stops it.
+            Ok(Some(StreamKind::Padding)) => return Done::Vanished,
+            Err(error) => Err(error),
+        };
+        match begun {
+            Ok(Some(kind)) => return Done::Begun { kind, stream, head },
+            Err(error) => return Done::Violation(error),
+            Ok(None) if head.len() > MAX_HEADER => return Done::Vanished,
+            Ok(None) => {}
+        }
+        match stream.read_chunk(READ).await {
+            Ok(Some(bytes)) => head.extend_from_slice(&bytes),
+            Ok(None) | Err(_) => return Done::Vanished,
+        }
+    }
+}

@@ -1,0 +1,623 @@
+//! Publishes a broadcast at a relay and keeps it there ("Publisher Interactions").
+//!
+//! A [`Broadcast`] holds the newest group of each track in memory. [`publish`] connects, sends
+//! PUBLISH_NAMESPACE, and serves whoever subscribes: the open group from its start, then
+//! everything as it is written. When the connection is lost it dials again; what was written
+//! meanwhile is gone, as live is live.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use moqt::{
+    Event, Filter, FullTrackName, GoAway, Location, Namespace, ObjectHeader, ObjectStatus,
+    Parameters, Properties, PublishDone, PublishDoneCode, PublishNamespace, Request, RequestError,
+    RequestErrorCode, RequestId, RequestOk, ResetCode, Response, SessionCode, Setup,
+    SubgroupHeader, SubgroupId, SubscribeOk, property,
+};
+use tokio::sync::watch;
+use url::Url;
+
+use crate::{
+    Backoff, ClientTls, Connection, Driver, DriverEvent, Endpoint, EndpointConfig, Error,
+    WriteError,
+};
+
+/// Objects' encoded bytes are in the newest drafts' framing.
+const CODING: moqt::IntCoding = moqt::IntCoding::LeadingOnes;
+
+/// How a track is published.
+#[derive(Clone, Copy, Debug)]
+pub struct TrackOptions {
+    /// Publisher priority, lower is more urgent.
+    pub priority: u8,
+}
+
+impl Default for TrackOptions {
+    fn default() -> Self {
+        Self { priority: 128 }
+    }
+}
+
+/// A broadcast held in memory for whoever subscribes. Clones are handles to the same.
+#[derive(Clone, Debug)]
+pub struct Broadcast {
+    namespace: Namespace,
+    tracks: Arc<Mutex<HashMap<Bytes, Arc<Track>>>>,
+}
+
+impl Broadcast {
+    /// A broadcast with no tracks.
+    pub fn new(namespace: Namespace) -> Self {
+        Self { namespace, tracks: Arc::default() }
+    }
+
+    /// Where it is published.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Adds a track, in place of one of the same name.
+    pub fn create_track(&self, name: &str, options: TrackOptions) -> TrackProducer {
+        let track =
+            Arc::new(Track { options, state: Mutex::default(), changed: watch::Sender::new(0) });
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        if let Some(old) = lock(&self.tracks).insert(name, Arc::clone(&track)) {
+            old.end();
+        }
+        TrackProducer { track }
+    }
+}
+
+#[derive(Debug)]
+struct Track {
+    options: TrackOptions,
+    state: Mutex<TrackState>,
+    /// Counts changes; its receivers are the subscriptions.
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct TrackState {
+    group: Option<Group>,
+    largest: Option<Location>,
+    ended: bool,
+}
+
+/// The open group: all of its objects, encoded, by subgroup.
+#[derive(Clone, Debug)]
+struct Group {
+    id: u64,
+    closed: bool,
+    subgroups: Vec<Arc<Mutex<Subgroup>>>,
+}
+
+#[derive(Debug)]
+struct Subgroup {
+    id: u64,
+    chunks: Vec<Bytes>,
+    previous: Option<u64>,
+    first_object: Option<u64>,
+    closed: bool,
+}
+
+impl Track {
+    fn change(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn end(&self) {
+        let mut state = lock(&self.state);
+        close(&mut state);
+        state.ended = true;
+        drop(state);
+        self.change();
+    }
+}
+
+fn close(state: &mut TrackState) {
+    if let Some(group) = &mut state.group {
+        group.closed = true;
+        for subgroup in &group.subgroups {
+            lock(subgroup).closed = true;
+        }
+    }
+}
+
+/// Writes a track. Dropping it ends the track.
+#[derive(Debug)]
+pub struct TrackProducer {
+    track: Arc<Track>,
+}
+
+impl TrackProducer {
+    /// Ends the open group and begins group `id`, which must be larger than all before.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn begin_group(&mut self, id: u64) {
+        let mut state = lock(&self.track.state);
+        assert!(state.largest.is_none_or(|largest| id > largest.group), "group IDs ascend");
+        close(&mut state);
+        state.group = Some(Group { id, closed: false, subgroups: Vec::new() });
+        drop(state);
+        self.track.change();
+    }
+
+    /// Adds an object to the open group. Object IDs ascend inside a subgroup.
+    ///
+    /// # Panics
+    /// If no group is open, or the object is not after the subgroup's last.
+    pub fn write(&mut self, subgroup: u64, object: u64, properties: &Properties, payload: Bytes) {
+        let mut state = lock(&self.track.state);
+        let group = state.group.as_mut().expect("begin_group comes first");
+        let found = group.subgroups.iter().find(|held| lock(held).id == subgroup);
+        let held = match found {
+            Some(held) => Arc::clone(held),
+            None => {
+                let held = Arc::new(Mutex::new(Subgroup {
+                    id: subgroup,
+                    chunks: Vec::new(),
+                    previous: None,
+                    first_object: None,
+                    closed: false,
+                }));
+                group.subgroups.push(Arc::clone(&held));
+                held
+            }
+        };
+        let properties = properties.to_bytes(CODING);
+        let mut held = lock(&held);
+        let mut header = BytesMut::with_capacity(32 + properties.len());
+        ObjectHeader {
+            id: object,
+            previous: held.previous,
+            properties: Some(&properties),
+            payload: payload.len() as u64,
+            status: ObjectStatus::Normal,
+        }
+        .encode(&mut header, CODING);
+        held.previous = Some(object);
+        held.first_object.get_or_insert(object);
+        held.chunks.push(header.freeze());
+        if !payload.is_empty() {
+            held.chunks.push(payload);
+        }
+        drop(held);
+        let at = Location { group: group.id, object };
+        state.largest = state.largest.max(Some(at));
+        drop(state);
+        self.track.change();
+    }
+
+    /// Whether anybody subscribes.
+    pub fn has_subscribers(&self) -> bool {
+        self.track.changed.receiver_count() > 0
+    }
+
+    /// Ends the track: subscribers are told that it is over.
+    pub fn end(self) {}
+}
+
+impl Drop for TrackProducer {
+    fn drop(&mut self) {
+        self.track.end();
+    }
+}
+
+/// Where and how to publish.
+#[derive(Clone, Debug)]
+pub struct PublishOptions {
+    /// The relay: `moqt://host:port` or `https://host:port/path`.
+    pub relay: Url,
+    /// What to trust.
+    pub tls: ClientTls,
+}
+
+/// How publishing goes.
+#[derive(Clone, Debug)]
+pub enum PublishStatus {
+    /// Dialling.
+    Connecting {
+        /// The relay.
+        relay: Url,
+    },
+    /// The relay took the namespace.
+    Connected {
+        /// The relay.
+        relay: Url,
+        /// The draft agreed.
+        version: moqt::Version,
+    },
+    /// It did not work or ended; another try follows.
+    Lost {
+        /// Why.
+        error: Error,
+        /// When.
+        retry_in: Duration,
+    },
+}
+
+/// How long what was written last may take to reach the relay at the end.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Connects, announces the namespace, serves subscriptions, dials again with backoff and jitter.
+/// Ends once `shutdown` does; then tracks that have ended are delivered first. A URL that can
+/// never work is an error at once.
+pub async fn publish(
+    broadcast: Broadcast,
+    options: PublishOptions,
+    shutdown: impl Future<Output = ()>,
+    mut on_status: impl FnMut(PublishStatus),
+) -> Result<(), Error> {
+    let endpoint = Endpoint::client(EndpointConfig {
+        idle_timeout: Duration::from_secs(5),
+        keep_alive: Duration::from_secs(1),
+        ..EndpointConfig::default()
+    })?;
+    tokio::pin!(shutdown);
+    let mut backoff = Backoff::default();
+    let mut relay = options.relay.clone();
+    loop {
+        on_status(PublishStatus::Connecting { relay: relay.clone() });
+        let result = tokio::select! {
+            connected = endpoint.connect(&relay, &options.tls) => connected,
+            () = &mut shutdown => return Ok(()),
+        };
+        let error = match result {
+            Ok(connection) => {
+                let version = connection.version();
+                let mut run = Run::new(&broadcast, connection, &relay);
+                let connected = || {
+                    on_status(PublishStatus::Connected { relay: relay.clone(), version });
+                    backoff.reset();
+                };
+                match run.run(shutdown.as_mut(), connected).await {
+                    Ok(Ended::Shutdown) => {
+                        endpoint.wait_idle().await;
+                        return Ok(());
+                    }
+                    Ok(Ended::Moved(to)) => {
+                        relay = to.unwrap_or_else(|| options.relay.clone());
+                        continue;
+                    }
+                    Err(error) => error,
+                }
+            }
+            Err(error @ Error::Url { .. }) => return Err(error),
+            Err(error) => error,
+        };
+        relay = options.relay.clone();
+        let retry_in = backoff.next_delay();
+        on_status(PublishStatus::Lost { error, retry_in });
+        tokio::select! {
+            () = tokio::time::sleep(retry_in) => {}
+            () = &mut shutdown => return Ok(()),
+        }
+    }
+}
+
+enum Ended {
+    Shutdown,
+    /// The relay is leaving: go to this URL, or dial the configured one again.
+    Moved(Option<Url>),
+}
+
+/// One connection to the relay.
+struct Run<'a> {
+    broadcast: &'a Broadcast,
+    driver: Driver,
+    /// The subscriptions being served; dropping a sender cancels one.
+    serving: HashMap<RequestId, watch::Sender<()>>,
+    ended: tokio::sync::mpsc::UnboundedReceiver<(RequestId, u64)>,
+    report: tokio::sync::mpsc::UnboundedSender<(RequestId, u64)>,
+}
+
+impl<'a> Run<'a> {
+    fn new(broadcast: &'a Broadcast, connection: Connection, relay: &Url) -> Self {
+        let raw = connection.transport() == moqt::Transport::RawQuic;
+        let setup = Setup {
+            path: raw.then(|| path_and_query(relay).into()),
+            authority: raw.then(|| relay.authority().to_owned().into()),
+            implementation: Some(concat!("weir-publisher/", env!("CARGO_PKG_VERSION")).into()),
+            ..Setup::default()
+        };
+        let (report, ended) = tokio::sync::mpsc::unbounded_channel();
+        Self {
+            broadcast,
+            driver: Driver::new(connection, setup, moqt::Limits::default()),
+            serving: HashMap::new(),
+            ended,
+            report,
+        }
+    }
+
+    async fn run(
+        &mut self,
+        mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>,
+        mut on_connected: impl FnMut(),
+    ) -> Result<Ended, Error> {
+        let request = Request::PublishNamespace(PublishNamespace {
+            namespace: self.broadcast.namespace.clone(),
+            parameters: Parameters::default(),
+        });
+        let announced = self.driver.session_mut().request(request).map_err(too_long)?;
+        let mut leaving = None;
+        loop {
+            tokio::select! {
+                event = self.driver.next() => match event? {
+                    DriverEvent::Session(Event::Responded { id, response }) if id == announced => {
+                        match response {
+                            Response::Error(error) => return Err(refused(&error)),
+                            _ => on_connected(),
+                        }
+                    }
+                    DriverEvent::Session(Event::Ended { id, .. }) if id == announced => {
+                        return Err(Error::Lost("the relay revoked the namespace".into()));
+                    }
+                    DriverEvent::Session(Event::GoAway(GoAway { uri, .. })) => {
+                        let uri = std::str::from_utf8(&uri).ok().and_then(|uri| Url::parse(uri).ok());
+                        return Ok(Ended::Moved(uri));
+                    }
+                    DriverEvent::Session(event) => self.handle(event)?,
+                    // Nothing was subscribed to, so nothing of this is ours.
+                    _ => {}
+                },
+                Some((id, streams)) = self.ended.recv() => self.finish(id, streams)?,
+                () = &mut shutdown, if leaving.is_none() => {
+                    leaving = Some(Box::pin(tokio::time::sleep(DRAIN)));
+                }
+                () = async { match &mut leaving {
+                    Some(leaving) => leaving.await,
+                    None => std::future::pending().await,
+                } } => break,
+            }
+            if leaving.is_some() && self.serving.is_empty() {
+                break;
+            }
+        }
+        // What was said last goes out with the connection's own flush.
+        let _ = tokio::time::timeout(Duration::from_millis(100), self.driver.next()).await;
+        self.driver.connection().close(SessionCode::NO_ERROR, "the publisher ended");
+        Ok(Ended::Shutdown)
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Requested { id, request } => match request {
+                Request::Subscribe(subscribe) => {
+                    return self.subscribe(id, &subscribe.track, &subscribe.parameters);
+                }
+                _ => {
+                    let error = RequestError::new(
+                        RequestErrorCode::NOT_SUPPORTED,
+                        "this publisher answers SUBSCRIBE only",
+                    );
+                    self.respond(id, Response::Error(error))?;
+                }
+            },
+            Event::Updated { id, .. } => self
+                .driver
+                .session_mut()
+                .respond_update(id, Ok(RequestOk::default()))
+                .map_err(too_long)?,
+            Event::Ended { id, .. } => {
+                self.serving.remove(&id);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn respond(&mut self, id: RequestId, response: Response) -> Result<(), Error> {
+        self.driver.session_mut().respond(id, response).map_err(too_long)
+    }
+
+    fn subscribe(
+        &mut self,
+        id: RequestId,
+        name: &FullTrackName,
+        parameters: &Parameters,
+    ) -> Result<(), Error> {
+        let known = *name.namespace() == self.broadcast.namespace;
+        let track = lock(&self.broadcast.tracks).get(name.name()).cloned();
+        let Some(track) = track.filter(|_| known) else {
+            let reason = format!("this publisher has no track {name}");
+            let error = RequestError::new(RequestErrorCode::DOES_NOT_EXIST, reason);
+            return self.respond(id, Response::Error(error));
+        };
+        let alias = self.driver.session_mut().allocate_alias();
+        let changes = track.changed.subscribe();
+        let largest = lock(&track.state).largest;
+        let mut properties = Properties::new();
+        properties.push_int(property::DEFAULT_PUBLISHER_PRIORITY, track.options.priority.into());
+        self.respond(
+            id,
+            Response::SubscribeOk(SubscribeOk {
+                track_alias: alias,
+                parameters: Parameters { largest_object: largest, ..Parameters::default() },
+                properties,
+            }),
+        )?;
+        let (alive, cancelled) = watch::channel(());
+        self.serving.insert(id, alive);
+        let serve = Serve {
+            connection: self.driver.connection().clone(),
+            alias,
+            track,
+            changes,
+            cancelled,
+            start: start(parameters.filter, largest),
+            streams: 0,
+        };
+        let report = self.report.clone();
+        tokio::spawn(async move {
+            let streams = serve.run().await;
+            let _ = report.send((id, streams));
+        });
+        Ok(())
+    }
+
+    /// A subscription's track ended.
+    fn finish(&mut self, id: RequestId, stream_count: u64) -> Result<(), Error> {
+        if self.serving.remove(&id).is_none() {
+            return Ok(());
+        }
+        let code = PublishDoneCode::TRACK_ENDED;
+        self.respond(
+            id,
+            Response::PublishDone(PublishDone { code, stream_count, reason: Bytes::new() }),
+        )
+    }
+}
+
+/// First object a filter lets through ("Subscription Filters"). Without a filter that is the
+/// start of the group that is open.
+fn start(filter: Option<Filter>, largest: Option<Location>) -> Location {
+    match (filter, largest) {
+        (None, _) | (Some(Filter::LargestObject | Filter::NextGroupStart), None) => {
+            Location::default()
+        }
+        (Some(Filter::LargestObject), Some(largest)) => {
+            Location { object: largest.object + 1, ..largest }
+        }
+        (Some(Filter::NextGroupStart), Some(largest)) => {
+            Location { group: largest.group + 1, object: 0 }
+        }
+        (Some(Filter::AbsoluteStart { start } | Filter::AbsoluteRange { start, .. }), _) => start,
+    }
+}
+
+/// Serves one subscription.
+struct Serve {
+    connection: Connection,
+    alias: u64,
+    track: Arc<Track>,
+    changes: watch::Receiver<u64>,
+    cancelled: watch::Receiver<()>,
+    start: Location,
+    streams: u64,
+}
+
+impl Serve {
+    /// Serves until the track ends or the subscription does; returns how many streams it took.
+    async fn run(mut self) -> u64 {
+        let mut tasks = tokio::task::JoinSet::new();
+        let mut begun: HashMap<(u64, u64), ()> = HashMap::new();
+        loop {
+            let (group, ended) = {
+                let state = lock(&self.track.state);
+                (state.group.clone(), state.ended)
+            };
+            // A group from its first object only: half a group cannot be decoded.
+            let wanted = |group: &Group| {
+                group.id > self.start.group
+                    || group.id == self.start.group && self.start.object == 0
+            };
+            if let Some(group) = group.filter(wanted) {
+                begun.retain(|(id, _), ()| *id == group.id);
+                for subgroup in &group.subgroups {
+                    let id = lock(subgroup).id;
+                    let Entry::Vacant(entry) = begun.entry((group.id, id)) else { continue };
+                    entry.insert(());
+                    self.streams += 1;
+                    tasks.spawn(send_subgroup(
+                        self.connection.clone(),
+                        self.alias,
+                        group.id,
+                        Arc::clone(subgroup),
+                        self.track.changed.subscribe(),
+                        self.cancelled.clone(),
+                    ));
+                }
+            }
+            if ended {
+                while tasks.join_next().await.is_some() {}
+                return self.streams;
+            }
+            tokio::select! {
+                changed = self.changes.changed() => if changed.is_err() { return self.streams },
+                _ = self.cancelled.changed() => return self.streams,
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+    }
+}
+
+/// Sends one subgroup as it grows.
+async fn send_subgroup(
+    connection: Connection,
+    alias: u64,
+    group: u64,
+    subgroup: Arc<Mutex<Subgroup>>,
+    mut changes: watch::Receiver<u64>,
+    mut cancelled: watch::Receiver<()>,
+) {
+    let Ok(mut stream) = connection.open_uni().await else { return };
+    let mut header = BytesMut::new();
+    let id = lock(&subgroup).id;
+    SubgroupHeader {
+        track_alias: alias,
+        group,
+        subgroup: SubgroupId::Known(id),
+        priority: None,
+        properties: true,
+        end_of_group: false,
+        first_object: true,
+    }
+    .encode(&mut header, CODING);
+    let mut pending = vec![header.freeze()];
+    let mut sent = 0;
+    loop {
+        let closed = {
+            let held = lock(&subgroup);
+            pending.extend_from_slice(&held.chunks[sent..]);
+            sent = held.chunks.len();
+            held.closed
+        };
+        let mut at = 0;
+        while at < pending.len() {
+            let write = std::future::poll_fn(|cx| stream.poll_write_chunks(cx, &mut pending[at..]));
+            let written: Result<usize, WriteError> = tokio::select! {
+                written = write => written,
+                _ = cancelled.changed() => return stream.reset(ResetCode::CANCELLED),
+            };
+            if written.is_err() {
+                return;
+            }
+            at += pending[at..].iter().take_while(|chunk| chunk.is_empty()).count();
+        }
+        pending.clear();
+        if closed {
+            return stream.finish();
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return stream.finish() },
+            _ = cancelled.changed() => return stream.reset(ResetCode::CANCELLED),
+        }
+    }
+}
+
+/// PATH of a URL: path and query ("PATH").
+pub(crate) fn path_and_query(url: &Url) -> String {
+    match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    }
+}
+
+fn refused(error: &RequestError) -> Error {
+    let reason = String::from_utf8_lossy(&error.reason);
+    Error::Lost(format!("the relay refused the namespace: {} {reason}", error.code))
+}
+
+fn too_long(error: moqt::codec::TooLong) -> Error {
+    Error::Setup(error.to_string())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
