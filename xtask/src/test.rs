@@ -149,7 +149,7 @@ fn docs(run: &mut Run) -> Result<()> {
 
 fn e2e(run: &mut Run) -> Result<()> {
     tools::require_node()?;
-    tools::require(&[&tools::CHROMIUM, &tools::FFMPEG, &tools::IP, &tools::CXX])?;
+    tools::require(&[&tools::CHROMIUM, &tools::FFMPEG, &tools::CXX])?;
     if player::is_stale()? {
         let directory = player::directory();
         run.npm_packages(&directory)?;

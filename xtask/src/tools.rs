@@ -62,13 +62,6 @@ pub(crate) const FFMPEG: Tool = Tool {
     packages: &["ffmpeg"],
 };
 
-pub(crate) const IP: Tool = Tool {
-    programs: &["ip"],
-    variable: None,
-    purpose: "makes the network of the throttled viewer",
-    packages: &["iproute2"],
-};
-
 /// The oldest Node that the web player's build tools run on.
 const OLDEST_NODE: (u32, u32) = (20, 19);
 
