@@ -111,9 +111,11 @@ export class Viewer {
     });
   }
 
-  /** The next test picture that nobody has asked for yet. */
-  async nextSight(milliseconds = FIRST_PICTURE_MS): Promise<Sight> {
-    return until("a picture", milliseconds, async () => (await this.sights())[0]);
+  /** The next test picture that nobody has asked for yet, captured at `since` (Unix milliseconds) or later. */
+  async nextSight(milliseconds = FIRST_PICTURE_MS, since = 0): Promise<Sight> {
+    return until("a picture", milliseconds, async () =>
+      (await this.sights()).find(({ captured }) => captured / 1000 >= since),
+    );
   }
 
   /** Watches for some time and tells what was seen. */

@@ -34,8 +34,7 @@ async function survives(what: string, { viewer }: Watched, damage: () => Promise
   await pause(AWAY_MS);
   await mend();
   const mended = Date.now();
-  let picture = await viewer.nextSight(BACK_MS);
-  while (picture.captured / 1000 < broken) picture = await viewer.nextSight(BACK_MS);
+  const picture = await viewer.nextSight(BACK_MS, broken);
   report(`picture back after ${what}`, {
     sinceBroken_ms: picture.at - broken,
     sinceMended_ms: picture.at - mended,
