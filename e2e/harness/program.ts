@@ -141,6 +141,7 @@ export function startBinary(scope: Scope, name: string, binary: string, args: re
   const environment = Object.entries(process.env).filter(([variable]) => !variable.startsWith("WEIR_"));
   return new Program(scope, name, file, args, {
     cwd: scope.directory(),
-    env: { ...Object.fromEntries(environment), NO_COLOR: "1" },
+    // Certificates are trusted within the test that made them, and not by this user for good.
+    env: { ...Object.fromEntries(environment), NO_COLOR: "1", WEIR_TRUST_DIR: scope.shared("trust") },
   });
 }

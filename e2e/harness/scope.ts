@@ -13,6 +13,7 @@ export const OUT = join(import.meta.dirname, "..", "out");
 export class Scope {
   readonly #endings: Ending[] = [];
   readonly #evidence: Ending[] = [];
+  readonly #shared = new Map<string, string>();
 
   constructor(readonly name: string) {}
 
@@ -30,6 +31,15 @@ export class Scope {
   directory(): string {
     const directory = mkdtempSync(join(tmpdir(), "weir-e2e-"));
     this.onEnd(() => rmSync(directory, { recursive: true, force: true }));
+    return directory;
+  }
+
+  /** The one directory of this name that all in the test share. */
+  shared(name: string): string {
+    const known = this.#shared.get(name);
+    if (known) return known;
+    const directory = this.directory();
+    this.#shared.set(name, directory);
     return directory;
   }
 
