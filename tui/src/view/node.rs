@@ -1,0 +1,309 @@
+//! One node: history, why it drops, its upstreams, tracks and sessions.
+
+use std::time::Duration;
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use stats::{DropReason, UpstreamState};
+
+use super::text::{columns, cut, draw_head, draw_text, rows, split_top, title};
+use super::theme::{self, DIM, SELECTED, STRONG};
+use super::{Hits, Scene, graph, text, track, viewers};
+use crate::format;
+use crate::lists;
+use crate::state::events::Level;
+use crate::state::history::{Fold, Sample};
+use crate::state::node::Node;
+use crate::ui::{Pane, Screen};
+
+/// Least height of the lists at the bottom.
+const LISTS_HEIGHT: u16 = 5;
+/// Lines that a graph takes, with its head.
+const GRAPH_MIN: u16 = 3;
+const GRAPH_MAX: u16 = 8;
+
+/// Draws it.
+pub(super) fn draw(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>, hits: &mut Hits) {
+    let Some((name, node)) = scene.ui.node(scene.state, scene.now) else {
+        let text = match scene.ui.opened() {
+            Some(name) => format!("{name} is not in the feed any more"),
+            None => "no node is known".to_owned(),
+        };
+        draw_text(buffer, area, &text, DIM);
+        return;
+    };
+    let rest = draw_about(buffer, area, name, node, scene);
+    let reasons = DropReason::ALL.into_iter().filter(|it| is_shown(node, *it)).count();
+    let why_height = (reasons.max(node.snapshot().upstream.len()).clamp(1, 6) + 1) as u16;
+    let for_graphs = rest.height.saturating_sub(why_height + LISTS_HEIGHT);
+    let each = (for_graphs / 2).min(GRAPH_MAX);
+    let (graphs, rest) = split_top(rest, if each < GRAPH_MIN { 0 } else { each * 2 });
+    draw_graphs(buffer, graphs, node, scene);
+    // On a very low terminal the lists are more worth than the reasons.
+    let why_height = if rest.height < why_height + LISTS_HEIGHT { 0 } else { why_height };
+    let (why, lists) = split_top(rest, why_height);
+    draw_why(buffer, why, node, scene);
+    draw_lists(buffer, lists, node, scene, hits);
+}
+
+/// What it is, and the worst that is wrong with it. Returns what is left.
+fn draw_about(buffer: &mut Buffer, area: Rect, name: &str, node: &Node, scene: &Scene<'_>) -> Rect {
+    let snapshot = node.snapshot();
+    let mut spans = vec![Span::styled(name.to_owned(), STRONG)];
+    if let Some(parent) = &snapshot.parent {
+        spans.push(Span::styled(format!(" ‹ {parent}"), DIM));
+    }
+    let level = scene.state.level(name);
+    spans.push(Span::styled(
+        format!("  {}", scene.state.state_word(name, scene.now)),
+        theme::level(level),
+    ));
+    let version = if snapshot.version.is_empty() { format::UNKNOWN } else { &snapshot.version };
+    spans.push(Span::raw(format!(
+        "  up {}  version {version}  in {}  out {}",
+        format::duration(snapshot.uptime_s),
+        format::bytes(Some(snapshot.bytes_in)),
+        format::bytes(Some(snapshot.bytes_out)),
+    )));
+    let (first, rest) = split_top(area, 1);
+    text::draw(buffer, first, &Line::from(spans));
+    let found: Vec<_> =
+        scene.state.warnings().iter().filter(|warning| warning.node == name).collect();
+    let Some(worst) = found.first() else { return rest };
+    let (shown, rest) = split_top(rest, if rest.height > 12 { 2 } else { 0 });
+    let more = match found.len() - 1 {
+        0 => String::new(),
+        more => format!(" (+{more} more: w)"),
+    };
+    let lines = [
+        Line::from(vec![
+            Span::styled(format!("{}: ", worst.level.as_str()), theme::level(worst.level)),
+            Span::raw(worst.text.as_str()),
+            Span::styled(more, DIM),
+        ]),
+        Line::styled(format!("  {}", worst.advice), DIM),
+    ];
+    for (line, row) in lines.iter().zip(rows(shown)) {
+        text::draw(buffer, row, line);
+    }
+    rest
+}
+
+/// What a graph shows.
+pub(super) struct Graph<'a> {
+    title: &'a str,
+    style: Style,
+    fold: Fold,
+    value: fn(&Sample) -> Option<f64>,
+    format: fn(Option<f64>) -> String,
+}
+
+impl<'a> Graph<'a> {
+    /// Bits received per second.
+    pub(super) const fn incoming(title: &'a str) -> Self {
+        Self {
+            title,
+            style: theme::IN,
+            fold: Fold::Mean,
+            value: |sample| Some(sample.rates?.bits_in),
+            format: format::bits,
+        }
+    }
+
+    /// Bits sent per second.
+    pub(super) const fn out(title: &'a str) -> Self {
+        Self {
+            title,
+            style: theme::OUT,
+            fold: Fold::Mean,
+            value: |sample| Some(sample.rates?.bits_out),
+            format: format::bits,
+        }
+    }
+
+    const fn viewers(title: &'a str) -> Self {
+        Self {
+            title,
+            style: theme::VIEWERS,
+            fold: Fold::Max,
+            value: |sample| Some(sample.viewers as f64),
+            format: format::rate,
+        }
+    }
+
+    const fn drops(title: &'a str) -> Self {
+        Self {
+            title,
+            style: theme::level(Level::Warning),
+            fold: Fold::Max,
+            value: |sample| Some(sample.rates?.drops.total()),
+            format: format::drops,
+        }
+    }
+}
+
+/// A node's history as columns of a graph.
+pub(super) fn history(
+    node: &Node,
+    now: Duration,
+    width: usize,
+    seconds: usize,
+    fold: Fold,
+    value: impl Fn(&Sample) -> Option<f64>,
+) -> Vec<Option<f64>> {
+    // The second that is under way is not missing yet.
+    let silent = node.silent_for(now).as_secs_f64() - 0.5;
+    node.history.columns(width, seconds, silent.max(0.0) as usize, fold, value)
+}
+
+/// Draws a graph under a head with the present value.
+pub(super) fn draw_graph(
+    buffer: &mut Buffer,
+    area: Rect,
+    what: &Graph<'_>,
+    node: &Node,
+    scene: &Scene<'_>,
+) {
+    let (head, body) = split_top(area, 1);
+    let width = usize::from(body.width);
+    // Whole seconds to a column, so it is about as long as was asked for.
+    let per_column = (scene.ui.window_s as f64 / width.max(1) as f64).round().max(1.0);
+    let seconds = per_column as usize * width;
+    let values = history(node, scene.now, width, seconds, what.fold, what.value);
+    let top = graph::scale(&values);
+    graph::draw(buffer, body, &values, top, what.style);
+    // The same figure as in the table.
+    let sample = Sample { viewers: node.snapshot().viewers, rates: node.rates(scene.now) };
+    let known = Some(sample).filter(|_| node.gone_at().is_none());
+    let text = (what.format)(known.and_then(|sample| (what.value)(&sample)));
+    let now = Span::styled(format!(" {text}"), what.style);
+    let remark = format!("0..{} {}", format::round(top), format::duration(seconds as f64));
+    draw_head(buffer, head, vec![title(what.title), now], &remark);
+}
+
+fn draw_graphs(buffer: &mut Buffer, area: Rect, node: &Node, scene: &Scene<'_>) {
+    if area.is_empty() {
+        return;
+    }
+    let (above, below) = split_top(area, area.height / 2);
+    let [incoming, out] = columns::<2>(above);
+    let [viewers, drops] = columns::<2>(below);
+    draw_graph(buffer, incoming, &Graph::incoming("in"), node, scene);
+    draw_graph(buffer, out, &Graph::out("out"), node, scene);
+    draw_graph(buffer, viewers, &Graph::viewers("viewers"), node, scene);
+    draw_graph(buffer, drops, &Graph::drops("drops/s"), node, scene);
+}
+
+fn draw_why(buffer: &mut Buffer, area: Rect, node: &Node, scene: &Scene<'_>) {
+    if area.is_empty() {
+        return;
+    }
+    let [left, right] = columns::<2>(area);
+    let (head, body) = split_top(left, 1);
+    draw_head(buffer, head, vec![title("why dropped")], "objects/s, ever");
+    draw_reasons(buffer, body, node, scene);
+    let (head, body) = split_top(right, 1);
+    draw_head(buffer, head, vec![title("upstream")], "");
+    draw_upstreams(buffer, body, node);
+}
+
+fn is_shown(node: &Node, reason: DropReason) -> bool {
+    !node.snapshot().drops[reason].is_zero()
+}
+
+/// A bar for each reason that ever occurred: its share of all objects dropped, how many a second now
+/// and how many ever.
+pub(super) fn draw_reasons(buffer: &mut Buffer, area: Rect, node: &Node, scene: &Scene<'_>) {
+    let drops = &node.snapshot().drops;
+    let rates = node.rates(scene.now).map(|rates| rates.drops);
+    let total = drops.total().objects.max(1) as f64;
+    let mut reasons: Vec<_> =
+        DropReason::ALL.into_iter().filter(|it| is_shown(node, *it)).collect();
+    if reasons.is_empty() {
+        draw_text(buffer, area, "nothing dropped", DIM);
+    }
+    // If not all have room, the ones that matter.
+    let weight =
+        |reason: DropReason| (rates.map_or(0.0, |it| it.of(reason)), drops[reason].objects);
+    if reasons.len() > usize::from(area.height) {
+        reasons.sort_by(|a, b| {
+            weight(*b).partial_cmp(&weight(*a)).unwrap_or(std::cmp::Ordering::Equal)
+        });
+    }
+    for (reason, row) in reasons.into_iter().zip(rows(area)) {
+        let style = theme::reason(reason);
+        let objects = drops[reason].objects;
+        let rate = format::drops(rates.map(|rates| rates.of(reason)));
+        let figures = format!("{rate:>5} {:>6}", format::count(objects));
+        let name = format!("{reason:<16} ");
+        let room = usize::from(row.width).saturating_sub(name.len() + figures.len() + 1);
+        let bar = graph::bar(objects as f64 / total, room);
+        text::draw(
+            buffer,
+            row,
+            &Line::from(vec![Span::styled(name, style), Span::styled(bar, style)]),
+        );
+        text::draw_right(buffer, row, &Line::raw(figures));
+    }
+}
+
+fn draw_upstreams(buffer: &mut Buffer, area: Rect, node: &Node) {
+    let upstreams = &node.snapshot().upstream;
+    if upstreams.is_empty() {
+        draw_text(buffer, area, "none: this node is a root", DIM);
+    }
+    for (upstream, row) in upstreams.iter().zip(rows(area)) {
+        let style = match upstream.state {
+            UpstreamState::Connected => theme::level(Level::Ok),
+            UpstreamState::Standby | UpstreamState::Unknown => DIM,
+            _ => theme::level(Level::Warning),
+        };
+        let figure = match (&upstream.error, upstream.state) {
+            (_, UpstreamState::Connected) => format::millis(upstream.rtt_ms),
+            (Some(error), _) => error.clone(),
+            (None, _) => String::new(),
+        };
+        let state = upstream.state.as_str();
+        // The address gives way to the reason.
+        let room = usize::from(row.width).saturating_sub(state.len() + 2 + figure.chars().count());
+        text::draw(
+            buffer,
+            row,
+            &Line::from(vec![
+                Span::styled(state, style),
+                Span::raw(format!(" {} ", cut(&upstream.url, room.max(12)))),
+                Span::raw(figure),
+            ]),
+        );
+    }
+}
+
+fn draw_lists(buffer: &mut Buffer, area: Rect, node: &Node, scene: &Scene<'_>, hits: &mut Hits) {
+    if area.is_empty() {
+        return;
+    }
+    let snapshot = node.snapshot();
+    let (head, body) = split_top(area, 1);
+    let on_screen = scene.ui.screen == Screen::Node;
+    let tab = |pane: Pane, text: String| {
+        let style = if on_screen && scene.ui.pane == pane { SELECTED } else { Style::new() };
+        Span::styled(format!(" {text} "), style)
+    };
+    let heads = vec![
+        tab(Pane::Tracks, format!("tracks {}", snapshot.tracks.len())),
+        tab(Pane::Sessions, format!("sessions {}", snapshot.sessions.len())),
+    ];
+    match scene.ui.pane {
+        Pane::Tracks => {
+            let lines = lists::tracks(node, scene.ui.filter(), scene.now);
+            track::draw_tracks(buffer, body, &lines, scene, hits);
+        }
+        Pane::Sessions => {
+            let lines = lists::sessions(node, scene.ui.filter(), scene.ui.session_sort, scene.now);
+            viewers::draw_sessions(buffer, body, &lines, scene, hits);
+        }
+    }
+    draw_head(buffer, head, heads, &hits.list.place());
+}
