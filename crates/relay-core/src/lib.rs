@@ -1,1 +1,25 @@
-//! Placeholder, replaced by its first change.
+//! Sans-IO relay: who gets what, in what order, and what spills.
+//!
+//! Three plain state machines; the shell owns threads, locks and sockets.
+//!
+//! * [`Router`] knows namespaces, subscriptions and where tracks come from. Feed it what sessions
+//!   say with `handle_*`, then drain [`Router::poll_action`] until `None`.
+//! * [`Track`] is one track's objects as they arrive, bounded in bytes and age, shared by all of
+//!   its viewers. Payloads are opaque and never copied.
+//! * [`Outbox`] is one downstream session's view of its tracks: ask [`Outbox::poll`] for the next
+//!   thing to do whenever the transport has room, and tell it what was taken with
+//!   [`Outbox::handle_written`]. The newest decision about order and expiry is made then, not when
+//!   an object arrived. For every viewer delivered + dropped + queued = offered.
+//!
+//! No clock, no socket, no runtime: `now` is an argument, so a whole tree of relays runs in one
+//! seeded simulation.
+
+mod outbox;
+mod policy;
+mod router;
+mod track;
+
+pub use outbox::{Action, Books, Outbox, StreamKey, Subscription};
+pub use policy::Policy;
+pub use router::{Peer, RouteAction, Router, RouterConfig, SessionId, TrackId};
+pub use track::{CacheLimits, Subgroup, SubgroupEnd, SubgroupSeq, Track};

@@ -1,0 +1,217 @@
+#![expect(clippy::disallowed_methods, reason = "a test has to begin at some instant")]
+
+use moqt::{IntCoding, ObjectHeader, ObjectStatus, SubgroupId};
+use proptest::prelude::*;
+
+use super::*;
+use crate::CacheLimits;
+
+const CODING: IntCoding = IntCoding::LeadingOnes;
+const TRACK: TrackId = TrackId(1);
+
+fn header(group: u64) -> SubgroupHeader {
+    SubgroupHeader {
+        track_alias: 99,
+        group,
+        subgroup: SubgroupId::Known(0),
+        priority: None,
+        properties: false,
+        end_of_group: false,
+        first_object: true,
+    }
+}
+
+fn object(id: u64, size: usize) -> Bytes {
+    let mut buf = BytesMut::new();
+    let previous = id.checked_sub(1);
+    let (payload, status) = (size as u64, ObjectStatus::Normal);
+    ObjectHeader { id, previous, properties: None, payload, status }.encode(&mut buf, CODING);
+    buf.resize(buf.len() + size, 7);
+    buf.freeze()
+}
+
+fn subscription() -> Subscription {
+    Subscription {
+        alias: 3,
+        start: None,
+        end_group: None,
+        priority: 128,
+        order: GroupOrder::Descending,
+        forward: true,
+        expiry: Duration::from_secs(2),
+    }
+}
+
+/// A viewer whose link takes a given number of bytes.
+struct Viewer {
+    outbox: Outbox,
+    streams: HashMap<StreamKey, Vec<u8>>,
+    finished: Vec<StreamKey>,
+    reset: Vec<(StreamKey, ResetCode)>,
+    done: Vec<(RequestId, PublishDoneCode, u64)>,
+}
+
+impl Viewer {
+    fn new(track: &Track, wanted: Subscription) -> Self {
+        let mut outbox = Outbox::new(Policy::default());
+        outbox.subscribe(0, TRACK, track, wanted);
+        Self { outbox, streams: HashMap::new(), finished: vec![], reset: vec![], done: vec![] }
+    }
+
+    fn run(&mut self, track: &Track, mut room: usize, now: Instant) {
+        self.outbox.unblock();
+        loop {
+            for action in self.outbox.look(TRACK, track, now) {
+                match action {
+                    Action::Open { stream, .. } => {
+                        self.streams.insert(stream, Vec::new());
+                    }
+                    Action::Finish(stream) => self.finished.push(stream),
+                    Action::Reset(stream, code) => self.reset.push((stream, code)),
+                    Action::Done { request, code, streams } => {
+                        self.done.push((request, code, streams));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            let Some(Action::Write { stream, chunks }) = self.outbox.poll(TRACK, track) else {
+                break;
+            };
+            let bytes = chunks.concat();
+            let taken = bytes.len().min(room);
+            self.streams.get_mut(&stream).expect("opened first").extend_from_slice(&bytes[..taken]);
+            room -= taken;
+            self.outbox.handle_written(stream, taken, track, now);
+        }
+    }
+}
+
+#[test]
+fn a_viewer_gets_the_newest_group_from_its_start_and_then_what_comes() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default(), CODING);
+    let old = track.open(header(1), now).unwrap();
+    track.append(old, object(0, 10), now).unwrap();
+    track.finish(old).unwrap();
+    let new = track.open(header(2), now).unwrap();
+    track.append(new, object(0, 10), now).unwrap();
+    let mut viewer = Viewer::new(&track, subscription());
+    viewer.run(&track, usize::MAX, now);
+    track.append(new, object(1, 5), now).unwrap();
+    viewer.run(&track, usize::MAX, now);
+    track.finish(new).unwrap();
+    viewer.run(&track, usize::MAX, now);
+
+    let mut expected = BytesMut::new();
+    SubgroupHeader { track_alias: 3, ..header(2) }.encode(&mut expected, CODING);
+    expected.extend_from_slice(&object(0, 10));
+    expected.extend_from_slice(&object(1, 5));
+    assert_eq!(viewer.streams.into_values().collect::<Vec<_>>(), [expected]);
+    assert_eq!((viewer.finished.len(), viewer.reset.len()), (1, 0));
+    assert_eq!(viewer.outbox.books().objects_out, 2);
+}
+
+#[test]
+fn a_filter_inside_a_group_starts_with_an_absolute_object_id() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default(), CODING);
+    let seq = track.open(header(1), now).unwrap();
+    track.append(seq, object(0, 10), now).unwrap();
+    let start = Some(Location { group: 1, object: 1 });
+    let mut viewer = Viewer::new(&track, Subscription { start, ..subscription() });
+    viewer.run(&track, usize::MAX, now);
+    assert!(viewer.streams.is_empty(), "nothing passes the filter yet");
+    track.append(seq, object(1, 5), now).unwrap();
+    track.append(seq, object(2, 5), now).unwrap();
+    viewer.run(&track, usize::MAX, now);
+    let mut expected = BytesMut::new();
+    SubgroupHeader { track_alias: 3, first_object: false, ..header(1) }
+        .encode(&mut expected, CODING);
+    expected.extend_from_slice(&[1]);
+    expected.extend_from_slice(&object(1, 5)[1..]);
+    expected.extend_from_slice(&object(2, 5));
+    assert_eq!(viewer.streams.into_values().collect::<Vec<_>>(), [expected]);
+}
+
+#[test]
+fn what_waits_too_long_is_cut_and_counted_to_the_object() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default(), CODING);
+    let mut viewer = Viewer::new(&track, subscription());
+    let seq = track.open(header(1), now).unwrap();
+    for id in 0..10 {
+        track.append(seq, object(id, 100), now).unwrap();
+    }
+    viewer.run(&track, 250, now);
+    let later = now + Duration::from_secs(3);
+    viewer.run(&track, usize::MAX, later);
+    assert_eq!(viewer.reset, [(0, ResetCode::DELIVERY_TIMEOUT)]);
+    // What comes of the group later is counted too.
+    track.append(seq, object(10, 100), later).unwrap();
+    track.finish(seq).unwrap();
+    viewer.run(&track, usize::MAX, later);
+    let books = viewer.outbox.books();
+    let dropped = books.drops[DropReason::DeliveryTimeout];
+    assert_eq!((books.objects_out, dropped.objects, dropped.groups), (2, 9, 1));
+    assert_eq!(books.bytes_out + dropped.bytes, track.bytes_in());
+}
+
+#[test]
+fn the_newest_group_goes_first() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default(), CODING);
+    let mut viewer = Viewer::new(&track, subscription());
+    for group in 1..3 {
+        let seq = track.open(header(group), now).unwrap();
+        track.append(seq, object(0, 1000), now).unwrap();
+    }
+    viewer.run(&track, 500, now);
+    assert_eq!(viewer.streams[&1].len(), 500);
+    assert_eq!(viewer.streams[&0].len(), 0);
+}
+
+#[test]
+fn a_subscription_ends_after_its_last_byte_with_the_number_of_streams() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default(), CODING);
+    let mut viewer = Viewer::new(&track, subscription());
+    let seq = track.open(header(1), now).unwrap();
+    track.append(seq, object(0, 1000), now).unwrap();
+    track.finish(seq).unwrap();
+    viewer.outbox.end_track(0, PublishDoneCode::TRACK_ENDED);
+    viewer.run(&track, 500, now);
+    assert!(viewer.done.is_empty());
+    viewer.run(&track, usize::MAX, now);
+    assert_eq!(viewer.done, [(0, PublishDoneCode::TRACK_ENDED, 1)]);
+}
+
+proptest! {
+    /// Whatever the link takes and whenever: delivered + dropped + queued = offered.
+    #[test]
+    fn the_books_balance(
+        steps in prop::collection::vec((0u8..8, 1usize..3000, 0usize..4000, 0u64..900), 1..80),
+    ) {
+        let mut now = Instant::now();
+        let mut track = Track::new(CacheLimits { bytes: 20_000, age: Duration::from_secs(3) }, CODING);
+        let mut viewer = Viewer::new(&track, subscription());
+        let (mut group, mut seq, mut next) = (0, None, 0);
+        for (kind, size, room, wait) in steps {
+            now += Duration::from_millis(wait);
+            if kind == 0 || seq.is_none() {
+                if let Some(old) = seq { track.finish(old).unwrap(); }
+                // The end of a group is taken note of before the cache may forget it.
+                viewer.run(&track, 0, now);
+                group += 1;
+                next = 0;
+                seq = track.open(header(group), now);
+            }
+            track.append(seq.unwrap(), object(next, size), now).unwrap();
+            next += 1;
+            viewer.run(&track, room, now);
+            let books = viewer.outbox.books();
+            let total = books.drops.total();
+            let (queued, _) = viewer.outbox.backlog(|_| Some(&track), now);
+            prop_assert_eq!(books.bytes_out + total.bytes + queued, track.bytes_in());
+        }
+    }
+}
