@@ -9,7 +9,7 @@ use clap::Parser;
 use dashboard::feed::http::{self, AdminUrl};
 use dashboard::feed::recording::{self, Recorder, Replay};
 use dashboard::terminal::Screen;
-use dashboard::view::theme::Theme;
+use dashboard::view::theme::{self, Theme};
 use dashboard::{feed, once, run};
 
 /// Watch a tree of relays: viewers, bit rates, and what is dropped and why.
@@ -91,6 +91,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
         Some(path) => stats::sanitize(&path.display().to_string()),
         None => args.url.to_string(),
     };
+    let ascii = args.ascii || !utf8_locale();
     if args.once {
         let text = match replay {
             Some(replay) => once::from_recording(&source, replay)?,
@@ -100,6 +101,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
                 once::from_feed(&source, events).await?
             }
         };
+        let text = if ascii { theme::to_ascii(&text) } else { text };
         return std::io::stdout().write_all(text.as_bytes()).context("cannot print");
     }
     let signals = run::Signals::install().context("cannot catch signals")?;
@@ -116,7 +118,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
             tokio::spawn(http::run(args.url, recorder, sender));
         }
     }
-    let theme = Theme { color: use_color(), ascii: args.ascii || !utf8_locale() };
+    let theme = Theme { color: use_color(), ascii };
     run::run(screen, source, events, signals, theme, speed).await?;
     Ok(())
 }

@@ -188,7 +188,7 @@ fn a_hundred_nodes_with_a_thousand_sessions_stay_usable() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// Any values in any order: nothing panics and no rate is negative.
     #[test]

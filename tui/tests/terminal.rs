@@ -131,10 +131,16 @@ fn wrong_usage_is_two() {
 
 #[test]
 fn once_prints_a_plain_table() {
-    let tui = || Command::new(env!("CARGO_BIN_EXE_tui"));
+    let tui = || {
+        let mut tui = Command::new(env!("CARGO_BIN_EXE_tui"));
+        tui.env("LC_ALL", "C.UTF-8");
+        tui
+    };
     let output = tui().args(["--once", "--replay", &recording()]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     insta::assert_snapshot!(String::from_utf8(output.stdout).unwrap());
+    let output = tui().args(["--once", "--ascii", "--replay", &recording()]).output().unwrap();
+    assert!(output.stdout.is_ascii() && output.stdout.starts_with(b"NODE"));
     // Port 9, discard: nothing listens there.
     for arguments in
         [&["--once", "http://127.0.0.1:9"][..], &["--once", "--replay", "/nonexistent"]]

@@ -55,7 +55,7 @@ const fn column(
 
 /// The table of columns.
 pub const COLUMNS: [Column<Id, NodeSort>; 10] = [
-    Column { grow: 24, ..column(Id::Name, "NODE", 14, false, 0, Some(NodeSort::Name)) },
+    Column { grow: 24, ..column(Id::Name, "NODE", 12, false, 0, Some(NodeSort::Name)) },
     column(Id::State, "STATE", 8, false, 0, Some(NodeSort::State)),
     column(Id::Viewers, "VIEWERS", 8, true, 0, Some(NodeSort::Viewers)),
     column(Id::In, "IN", 5, true, 4, Some(NodeSort::In)),

@@ -47,7 +47,8 @@ pub fn fit<Id, Key>(columns: &[Column<Id, Key>], width: u16) -> Vec<Fitted<'_, I
     let mut left = width.saturating_sub(needed(&shown));
     let grown = shown.iter().map(|(column, _)| column.grow).collect::<Vec<_>>();
     // Cell by cell, so that columns grow evenly.
-    for round in 0..grown.iter().copied().max().unwrap_or(0) {
+    let rounds = grown.iter().copied().max().unwrap_or(0).min(left);
+    for round in 0..rounds {
         for ((_, width), grow) in shown.iter_mut().zip(&grown) {
             if left > 0 && round < *grow {
                 *width += 1;

@@ -52,12 +52,14 @@ pub fn draw_right(buffer: &mut Buffer, area: Rect, line: &Line<'_>) {
 
 /// Draws the head of a section: a rule with a title in it, and a remark at its end.
 pub fn draw_head(buffer: &mut Buffer, area: Rect, title: Vec<Span<'_>>, remark: &str) {
-    draw_text(buffer, area, &"─".repeat(usize::from(area.width)), DIM);
     let mut spans = vec![Span::styled("─ ", DIM)];
     let title_width: usize = title.iter().map(Span::width).sum();
     spans.extend(title);
     spans.push(Span::raw(" "));
-    draw(buffer, area, &Line::from(spans));
+    // The rule only beside the title: what is drawn over it would be dim, too.
+    let width = draw(buffer, area, &Line::from(spans));
+    let rest = Rect { x: area.x + width, width: area.width - width, ..area };
+    draw_text(buffer, rest, &"─".repeat(usize::from(rest.width)), DIM);
     // The title matters more.
     if !remark.is_empty() && usize::from(area.width) > title_width + remark.width() + 7 {
         draw_right(

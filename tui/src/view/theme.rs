@@ -71,6 +71,17 @@ impl Theme {
     }
 }
 
+/// Text with the nearest ASCII characters.
+pub fn to_ascii(text: &str) -> String {
+    let mut buffer = [0; 4];
+    let mut safe = String::new();
+    for c in text.chars() {
+        let symbol = &*c.encode_utf8(&mut buffer);
+        safe.push_str(if c.is_ascii() { symbol } else { ascii(symbol) });
+    }
+    safe
+}
+
 /// The nearest ASCII character.
 fn ascii(symbol: &str) -> &'static str {
     match symbol {
