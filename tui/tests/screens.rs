@@ -1,6 +1,6 @@
 //! Whole screens, drawn from a recording.
 //!
-//! `tree.jsonl` is 40 s of four nodes: from second 14 a viewer of edge-nyc can't keep up, from 26 to
+//! `tree.jsonl` is a generated feed, 40 s of four nodes: from second 14 a viewer of edge-nyc can't keep up, from 26 to
 //! 31 edge-bos is without its parent, at 33 a viewer of edge-fra leaves.
 
 mod common;
