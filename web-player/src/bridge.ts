@@ -1,0 +1,103 @@
+/**
+ * What the page's thread, the worker and the audio worklet say to each other. The worker connects,
+ * decodes and paints; the page's thread owns the element and the AudioContext; the worklet plays.
+ */
+
+/** `connecting` until the first picture, `failed` when waiting won't help. */
+export type PlayerState = "connecting" | "playing" | "stalled" | "reconnecting" | "failed";
+
+export type ErrorCode =
+  | "bad-source"
+  | "insecure-page"
+  | "no-webtransport"
+  | "no-webcodecs"
+  | "unreachable"
+  | "protocol"
+  | "unauthorized"
+  | "refused"
+  | "not-found"
+  | "ended"
+  | "codec-unsupported"
+  | "nothing-playable"
+  | "decoder"
+  | "internal";
+
+/** What is wrong, for people: one sentence that says what, and one that says what to do. */
+export interface Problem {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint: string;
+}
+
+/** Counters are since `connect()`; unknown is null. */
+export interface PlayerStats {
+  readonly transport: string | null;
+  readonly protocol: string | null;
+  readonly framesDecoded: number;
+  readonly framesRendered: number;
+  /** Age of the picture on screen: now minus its capture time. */
+  readonly latencyMs: number | null;
+  /** Media that is here and not yet shown. */
+  readonly bufferMs: number | null;
+  readonly stalls: number;
+  readonly stalledMs: number;
+  /** From `connect()` to the first picture. */
+  readonly joinMs: number | null;
+  /** Bits per second that arrive. */
+  readonly videoBitrate: number;
+  readonly audioBitrate: number;
+  /** Name of the track on screen. */
+  readonly track: string | null;
+}
+
+/** What the sound does. */
+export interface AudioStatus {
+  readonly playing: boolean;
+  readonly bufferedMs: number;
+  readonly underruns: number;
+  /** Loudness of what was played last, root mean square, 0 to 1. */
+  readonly level: number;
+}
+
+export interface Source {
+  /** As given: `https://host:port/broadcast`, or `/broadcast` at the relay that serves this page. */
+  readonly src: string;
+  /** SHA-256 of the relay's certificate, hex; absent: ask the page's own server. */
+  readonly certificateHash?: string;
+  /** The page's address, which the worker doesn't know. */
+  readonly pageUrl: string;
+}
+
+export type ToWorker =
+  | { readonly kind: "canvas"; readonly canvas: OffscreenCanvas }
+  /** `requestedAt`: wall-clock milliseconds of the call, from which joinMs counts. */
+  | { readonly kind: "connect"; readonly source: Source; readonly requestedAt: number }
+  | { readonly kind: "disconnect" }
+  /** A worklet is there and listens on the other end of `port`. */
+  | { readonly kind: "audio-port"; readonly port: MessagePort }
+  | { readonly kind: "audio-output"; readonly running: boolean; readonly latencyMs: number };
+
+export type FromWorker =
+  | { readonly kind: "state"; readonly state: PlayerState; readonly problem: Problem | null }
+  | { readonly kind: "stats"; readonly stats: PlayerStats; readonly audio: AudioStatus }
+  /** The broadcast has sound: an output with these is wanted. */
+  | { readonly kind: "audio-format"; readonly sampleRate: number; readonly channels: number }
+  | { readonly kind: "picture"; readonly width: number; readonly height: number };
+
+export type ToWorklet =
+  /** `timestamp`: of the first sample, milliseconds on the publisher's clock. */
+  | {
+      readonly kind: "sound";
+      readonly timestamp: number;
+      readonly sampleRate: number;
+      readonly channels: readonly Float32Array[];
+    }
+  /** Sound stamped `t` leaves the worklet when `Date.now()` is `t + delay`. */
+  | { readonly kind: "delay"; readonly delay: number }
+  | { readonly kind: "clear" };
+
+export interface FromWorklet extends AudioStatus {
+  /** `Date.now()` when `position` (publisher's clock, milliseconds) left the worklet; null: silence. */
+  readonly at: number;
+  readonly position: number | null;
+}

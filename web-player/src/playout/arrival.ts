@@ -1,0 +1,74 @@
+/**
+ * How late does a track's media come? Timestamps are the publisher's clock, arrivals ours, and the two
+ * clocks need not agree: only `arrival − timestamp` is looked at. Its minimum over the last samples is
+ * the path's constant part (clock difference included), what lies above it is jitter.
+ */
+
+/** Samples remembered: about eight seconds of video, five of audio. */
+const WINDOW = 256;
+/** Later than this is an outage, not jitter: a buffer can't cover it and still be live. */
+const OUTAGE_MS = 500;
+/** So much earlier than anything before: the publisher's clock was set. */
+const CLOCK_STEP_MS = 1000;
+/** A backlog's samples fall from one to the next by about the media between them; live ones don't. */
+const BACKLOG_FALL_MS = 5;
+/** A backlog in one burst is recognised while this many samples in a row have not fallen. */
+const LIVE_SAMPLES = 2;
+
+export class ArrivalEstimator {
+  readonly #samples: number[] = [];
+  #next = 0;
+  #previous: number | undefined;
+  #steady = 0;
+
+  /** Media stamped `timestamp` came at `arrival`; both in milliseconds. */
+  observe(timestamp: number, arrival: number): void {
+    const sample = arrival - timestamp;
+    const falls = this.#previous !== undefined && sample < this.#previous - BACKLOG_FALL_MS;
+    const first = this.#previous === undefined;
+    this.#previous = sample;
+    if (this.#steady < LIVE_SAMPLES) {
+      // Joining: the backlog says nothing about how late live media comes.
+      this.#steady = falls || first ? 0 : this.#steady + 1;
+      if (this.#steady < LIVE_SAMPLES) return;
+    }
+    const offset = this.offset;
+    if (offset !== undefined && sample < offset - CLOCK_STEP_MS) this.#samples.length = 0;
+    else if (offset !== undefined && sample > offset + OUTAGE_MS) return;
+    this.#push(sample);
+  }
+
+  /** A new stream of arrivals begins (another session, another publisher): expect a backlog. */
+  resync(): void {
+    this.#previous = undefined;
+    this.#steady = 0;
+  }
+
+  /** Forgets everything. */
+  reset(): void {
+    this.resync();
+    this.#samples.length = 0;
+    this.#next = 0;
+  }
+
+  /** The smallest `arrival − timestamp` lately; undefined before live media came. */
+  get offset(): number | undefined {
+    return this.#samples.length === 0 ? undefined : Math.min(...this.#samples);
+  }
+
+  /** How far above `offset` the given share (0 to 1) of the samples stays, in milliseconds. */
+  jitter(share: number): number {
+    const sorted = this.#samples.toSorted((a, b) => a - b);
+    const last = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
+    return last === undefined ? 0 : last - (sorted[0] ?? last);
+  }
+
+  #push(sample: number): void {
+    if (this.#samples.length < WINDOW) {
+      this.#samples.push(sample);
+      return;
+    }
+    this.#next = (this.#next + 1) % WINDOW;
+    this.#samples[this.#next] = sample;
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * Where to connect and which certificate to accept. Asked anew before every connection, because a relay
+ * renews its own certificate while viewers watch.
+ */
+
+import type { Source } from "../bridge";
+import { parseSource } from "../source";
+
+export interface Endpoint {
+  readonly url: URL;
+  /** SHA-256 of the one certificate to accept; absent: one that the browser trusts. */
+  readonly certificateHash?: Uint8Array<ArrayBuffer>;
+}
+
+/** `GET /api/relay`, which the relay's own page server answers. */
+interface RelayInfo {
+  readonly port: number;
+  readonly certificateHash: string | null;
+}
+
+const FETCH_TIMEOUT_MS = 3000;
+
+export async function resolveEndpoint(source: Source): Promise<Endpoint> {
+  const { relay } = parseSource(source.src, source.pageUrl);
+  const page = new URL(source.pageUrl);
+  if (relay && source.certificateHash) return endpoint(relay, source.certificateHash);
+  // Another host's certificate is not ours to know: the browser has to trust it.
+  if (relay && relay.hostname !== page.hostname) return { url: relay };
+
+  const info = await fetchRelayInfo(page);
+  const url = relay ?? new URL(`https://${page.hostname}:${info?.port ?? page.port}/`);
+  if (source.certificateHash) return endpoint(url, source.certificateHash);
+  if (info) return endpoint(url, info.certificateHash);
+  return endpoint(url, await fetchText(new URL("/certificate.sha256", page)));
+}
+
+/** The hash as bytes; undefined when it isn't one. */
+export function parseHash(hex: string): Uint8Array<ArrayBuffer> | undefined {
+  const digits = hex.trim().replaceAll(":", "");
+  if (!/^[0-9a-f]{64}$/i.test(digits)) return undefined;
+  return Uint8Array.from({ length: 32 }, (_, i) => Number.parseInt(digits.slice(2 * i, 2 * i + 2), 16));
+}
+
+function endpoint(url: URL, hex: string | null | undefined): Endpoint {
+  const certificateHash = hex ? parseHash(hex) : undefined;
+  return { url, ...(certificateHash && { certificateHash }) };
+}
+
+async function fetchRelayInfo(page: URL): Promise<RelayInfo | undefined> {
+  const text = await fetchText(new URL("/api/relay", page));
+  if (text === undefined) return undefined;
+  try {
+    const { port, certificateHash } = JSON.parse(text) as Partial<RelayInfo>;
+    if (typeof port !== "number") return undefined;
+    return { port, certificateHash: typeof certificateHash === "string" ? certificateHash : null };
+  } catch {
+    // Some other server's page: it has no such address and answers with HTML.
+    return undefined;
+  }
+}
+
+async function fetchText(url: URL): Promise<string | undefined> {
+  try {
+    const response = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) });
+    return response.ok ? await response.text() : undefined;
+  } catch {
+    return undefined;
+  }
+}

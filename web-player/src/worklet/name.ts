@@ -1,0 +1,2 @@
+/** What the worklet registers and the page asks for. */
+export const PROCESSOR_NAME = "weir-playout";

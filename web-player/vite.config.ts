@@ -1,0 +1,28 @@
+import { defineConfig } from "vitest/config";
+import { version } from "./package.json";
+
+// Three pages and one library entry. The relay serves the pages at `/`, `/watch/…` and `/embed/…`, so
+// every asset address is absolute; the library keeps a stable name for pages elsewhere that import it.
+export default defineConfig({
+  base: "/",
+  define: { __VERSION__: JSON.stringify(version) },
+  build: {
+    target: "es2022",
+    modulePreload: { polyfill: false },
+    rolldownOptions: {
+      input: {
+        index: "index.html",
+        watch: "watch.html",
+        embed: "embed.html",
+        "weir-player": "src/index.ts",
+      },
+      preserveEntrySignatures: "exports-only",
+      output: {
+        entryFileNames: (chunk) =>
+          chunk.name === "weir-player" ? "assets/weir-player.js" : "assets/[name]-[hash].js",
+      },
+    },
+  },
+  worker: { format: "es" },
+  test: { include: ["test/**/*.test.ts"] },
+});
