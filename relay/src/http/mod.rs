@@ -1,0 +1,163 @@
+//! Everything the relay says in HTTP, apart from the media path: the page with the player, on plain
+//! HTTP and HTTPS, and the admin API on a port of its own.
+//!
+//! Goes in: requests, and what the node tells through [`View`]. Comes out: answers, nothing else; no
+//! request changes the node. [`bind`] takes the ports, so that a busy one is found before anything
+//! is served; [`Servers::serve`] runs until told to stop, then lets answers finish for a moment.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use transport::Identity;
+
+use crate::config::Config;
+
+mod admin;
+mod idle;
+mod metrics;
+mod page;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+/// Connections at once on each of the two ports of the page.
+const MAX_PAGE_CONNECTIONS: usize = 1024;
+/// Connections at once on the admin port.
+const MAX_ADMIN_CONNECTIONS: usize = 128;
+/// How long answers may take to finish once the node shuts down.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// What the HTTP side may ask of the node; never blocks on the media path.
+pub(crate) trait View: Send + Sync + 'static {
+    /// This node and all below it.
+    fn tree(&self) -> stats::Tree;
+    /// This node alone.
+    fn node(&self) -> stats::NodeSnapshot;
+    /// What can be watched here now.
+    fn broadcasts(&self) -> Vec<BroadcastInfo>;
+    /// Whether it listens and its upstream (if any) is connected; if not, why not.
+    fn ready(&self) -> Result<(), String>;
+}
+
+/// One live broadcast, as `/api/broadcasts` lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct BroadcastInfo {
+    /// Its namespace fields joined with `/`.
+    pub(crate) name: String,
+    /// Sessions at this node that watch it.
+    pub(crate) viewers: u64,
+}
+
+/// A port that can't be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve {what} on {addr} ({flag}): {source}")]
+pub(crate) struct BindError {
+    what: &'static str,
+    flag: &'static str,
+    addr: SocketAddr,
+    source: io::Error,
+}
+
+/// The bound ports, not served yet: connections wait in the kernel.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    https: TcpListener,
+    http: TcpListener,
+    admin: TcpListener,
+    node: String,
+}
+
+/// Takes the three TCP ports. To be called within a tokio runtime.
+pub(crate) async fn bind(config: &Config) -> Result<Servers, BindError> {
+    let take =
+        |what, flag, addr| listen(addr).map_err(|source| BindError { what, flag, addr, source });
+    let servers = Servers {
+        https: take("HTTPS", "--listen", config.listen)?,
+        http: take("the page", "--http", config.http)?,
+        admin: take("the admin API", "--admin", config.admin)?,
+        node: config.node.clone(),
+    };
+    if !config.admin.ip().is_loopback() {
+        tracing::warn!(addr = %config.admin, "the admin API has no password; who reaches it reads all");
+    }
+    Ok(servers)
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(addr);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    if addr.is_ipv6() {
+        // As the QUIC socket: both families, whatever the system's default.
+        socket.set_only_v6(false)?;
+    }
+    // Connections of the process before this one linger in TIME_WAIT; two listeners still collide.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+impl Servers {
+    /// Where the admin API is, with the port that the system chose if the flag left it open.
+    pub(crate) fn admin_addr(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// Where the page is in plain HTTP; as [`Servers::admin_addr`].
+    pub(crate) fn http_addr(&self) -> io::Result<SocketAddr> {
+        self.http.local_addr()
+    }
+
+    /// Where HTTPS is, on the port that QUIC has too; as [`Servers::admin_addr`].
+    pub(crate) fn https_addr(&self) -> io::Result<SocketAddr> {
+        self.https.local_addr()
+    }
+
+    /// Serves until `shutdown`, then for as long as open answers take, two seconds at most.
+    pub(crate) async fn serve(
+        self,
+        view: Arc<dyn View>,
+        identity: Identity,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let (stop, stopped) = watch::channel(false);
+        let tls: TlsAcceptor = Arc::new(identity.server_config(&[b"h2", b"http/1.1"])).into();
+        let port = self.https_addr().map_or(0, |addr| addr.port());
+        let page = page::router(page::Page::new(Arc::clone(&view), identity, port, &self.node));
+        let loopback = self.admin_addr().is_ok_and(|addr| addr.ip().is_loopback());
+        let admin = admin::router(view, loopback, stopped.clone());
+        let servers = async {
+            tokio::join!(
+                serve::serve(
+                    self.https,
+                    Some(tls),
+                    page.clone(),
+                    MAX_PAGE_CONNECTIONS,
+                    stopped.clone()
+                ),
+                serve::serve(self.http, None, page, MAX_PAGE_CONNECTIONS, stopped.clone()),
+                serve::serve(self.admin, None, admin, MAX_ADMIN_CONNECTIONS, stopped.clone()),
+            )
+        };
+        let mut servers = std::pin::pin!(servers);
+        tokio::select! {
+            _ = &mut servers => return,
+            () = shutdown => {}
+        }
+        // Never fails: `stopped` is a receiver.
+        let _ = stop.send(true);
+        if tokio::time::timeout(DRAIN, servers).await.is_err() {
+            tracing::debug!("HTTP connections were cut off at shutdown");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! One relay in its tree: what its sessions share.
+//!
+//! * `session` runs one peer: control, what it publishes to us, what we send it.
+//! * `ingest` reads one upstream subgroup into its track.
+//! * `uplink` keeps the session to the parent alive.
+//! * `feed` reports this node up the tree and gathers the reports from below.
+//! * `snapshot` puts the figures together.
+//!
+//! Locks are held for as long as a state machine's step takes, never across an await. Order where
+//! two are needed: router, then tracks.
+
+mod feed;
+mod ingest;
+mod session;
+mod snapshot;
+mod uplink;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use futures_util::task::AtomicWaker;
+use moqt::{FullTrackName, IntCoding, Namespace};
+use relay_core::{
+    CacheLimits, Peer, Policy, RouteAction, Router, RouterConfig, SessionId, Track, TrackId,
+};
+use tokio::sync::{Notify, mpsc};
+use transport::{Endpoint, Identity};
+
+use crate::config::Config;
+use session::SessionInfo;
+use snapshot::{Children, Totals, UplinkStatus};
+
+/// Locks without minding a panic elsewhere: the state machines keep their invariants themselves.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One relay. Everything that runs holds an `Arc` of it.
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    pub(crate) identity: Identity,
+    started: Instant,
+    router: Mutex<Router>,
+    /// Wakes the task that watches the router's timeouts.
+    router_changed: Notify,
+    mailboxes: Mutex<HashMap<SessionId, mpsc::UnboundedSender<RouteAction>>>,
+    tracks: RwLock<HashMap<TrackId, Arc<SharedTrack>>>,
+    sessions: Mutex<HashMap<SessionId, Arc<SessionInfo>>>,
+    next_session: AtomicU64,
+    totals: Totals,
+    uplinks: Mutex<Vec<UplinkStatus>>,
+    children: Mutex<Children>,
+    draining: AtomicBool,
+}
+
+/// A track and who must hear of its changes.
+pub(crate) struct SharedTrack {
+    id: TrackId,
+    name: FullTrackName,
+    state: RwLock<Track>,
+    watchers: Mutex<HashMap<SessionId, Arc<Signal>>>,
+    bytes_out: AtomicU64,
+}
+
+impl SharedTrack {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Track> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Track> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something arrived.
+    fn wake(&self) {
+        for signal in lock(&self.watchers).values() {
+            signal.0.wake();
+        }
+    }
+}
+
+/// Wakes a session's task.
+#[derive(Default)]
+struct Signal(AtomicWaker);
+
+impl Node {
+    pub(crate) fn new(config: Config, identity: Identity) -> Arc<Self> {
+        let router = RouterConfig { linger: config.linger, ..RouterConfig::default() };
+        let uplinks = config.upstream.iter().map(UplinkStatus::new).collect();
+        Arc::new(Self {
+            identity,
+            started: Instant::now(),
+            router: Mutex::new(Router::new(router)),
+            router_changed: Notify::new(),
+            mailboxes: Mutex::default(),
+            tracks: RwLock::default(),
+            sessions: Mutex::default(),
+            // 0 is this node itself, see `feed`.
+            next_session: AtomicU64::new(1),
+            totals: Totals::default(),
+            uplinks: Mutex::new(uplinks),
+            children: Mutex::default(),
+            draining: AtomicBool::new(false),
+            config,
+        })
+    }
+
+    /// Runs until `shutdown`, then lets every session go with GOAWAY.
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        endpoint: Endpoint,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let tasks = [
+            tokio::spawn(Arc::clone(self).watch_timeouts()),
+            tokio::spawn(feed::run(Arc::clone(self))),
+            tokio::spawn(uplink::run(Arc::clone(self))),
+            tokio::spawn(Arc::clone(self).renew_certificate()),
+        ];
+        tokio::select! {
+            () = self.accept(&endpoint) => {}
+            () = shutdown => {}
+        }
+        self.drain(&endpoint).await;
+        for task in tasks {
+            task.abort();
+        }
+    }
+
+    async fn accept(self: &Arc<Self>, endpoint: &Endpoint) {
+        while let Some(incoming) = endpoint.accept().await {
+            let sessions = lock(&self.sessions).len();
+            if sessions >= self.config.max_sessions {
+                tracing::warn!(remote = %incoming.remote_address(), sessions, "full: refused");
+                incoming.refuse();
+                continue;
+            }
+            // With many about, strangers first show that their address is their own.
+            let incoming = if sessions * 2 > self.config.max_sessions {
+                incoming.validated()
+            } else {
+                Some(incoming)
+            };
+            let Some(incoming) = incoming else { continue };
+            let node = Arc::clone(self);
+            tokio::spawn(async move {
+                match incoming.accept().await {
+                    Ok(connection) => session::run(node, connection, Peer::Client).await,
+                    Err(error) => tracing::debug!(%error, "no session"),
+                }
+            });
+        }
+    }
+
+    /// Refuses newcomers, tells everyone to go, waits a little, and closes.
+    async fn drain(self: &Arc<Self>, endpoint: &Endpoint) {
+        self.draining.store(true, Ordering::Relaxed);
+        for session in lock(&self.sessions).values() {
+            session.signal.0.wake();
+        }
+        let refuse = async {
+            while let Some(incoming) = endpoint.accept().await {
+                incoming.refuse();
+            }
+        };
+        let gone = async {
+            while !lock(&self.sessions).is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = refuse => {}
+            () = gone => {}
+            () = tokio::time::sleep(session::GOAWAY_TIMEOUT) => {}
+        }
+        endpoint.close();
+        let patience = std::time::Duration::from_secs(1);
+        let _ = tokio::time::timeout(patience, endpoint.wait_idle()).await;
+    }
+
+    async fn renew_certificate(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+            if let Err(error) = self.identity.renew() {
+                tracing::error!(%error, "cannot renew the certificate");
+            }
+        }
+    }
+
+    async fn watch_timeouts(self: Arc<Self>) {
+        loop {
+            let at = lock(&self.router).poll_timeout();
+            let timeout = async {
+                match at {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = timeout => self.route(|router, now| router.handle_timeout(now)),
+                () = self.router_changed.notified() => {}
+            }
+        }
+    }
+
+    /// A step of the router, and what follows from it.
+    fn route<T>(&self, step: impl FnOnce(&mut Router, Instant) -> T) -> T {
+        let mut router = lock(&self.router);
+        let before = router.poll_timeout();
+        let result = step(&mut router, Instant::now());
+        while let Some(action) = router.poll_action() {
+            self.dispatch(&router, action);
+        }
+        if router.poll_timeout() != before {
+            self.router_changed.notify_one();
+        }
+        result
+    }
+
+    fn dispatch(&self, router: &Router, action: RouteAction) {
+        let session = match &action {
+            RouteAction::Subscribe(session, track, name) => {
+                self.track_or_new(*track, name);
+                *session
+            }
+            RouteAction::Announce(session, _)
+            | RouteAction::Unannounce(session, _)
+            | RouteAction::Namespace(session, ..)
+            | RouteAction::NamespaceDone(session, ..)
+            | RouteAction::Unsubscribe(session, _)
+            | RouteAction::Accept(session, ..)
+            | RouteAction::Reject(session, ..)
+            | RouteAction::End(session, ..) => *session,
+            RouteAction::Forget(track) => {
+                // Who still sends the end of it keeps it alive.
+                self.tracks.write().unwrap_or_else(PoisonError::into_inner).remove(track);
+                return;
+            }
+        };
+        tracing::trace!(?action, tracks = router.tracks().count(), "route");
+        if let Some(mailbox) = lock(&self.mailboxes).get(&session) {
+            let _ = mailbox.send(action);
+        }
+    }
+
+    fn track(&self, id: TrackId) -> Option<Arc<SharedTrack>> {
+        self.tracks.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    fn track_or_new(&self, id: TrackId, name: &FullTrackName) -> Arc<SharedTrack> {
+        let mut tracks = self.tracks.write().unwrap_or_else(PoisonError::into_inner);
+        let limits =
+            CacheLimits { bytes: self.config.cache_bytes as u64, age: self.config.cache_age };
+        let track = tracks.entry(id).or_insert_with(|| {
+            Arc::new(SharedTrack {
+                id,
+                name: name.clone(),
+                state: RwLock::new(Track::new(limits, IntCoding::LeadingOnes)),
+                watchers: Mutex::default(),
+                bytes_out: AtomicU64::new(0),
+            })
+        });
+        Arc::clone(track)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy { max_latency: self.config.max_latency, ..Policy::default() }
+    }
+
+    fn new_session(&self) -> (SessionId, mpsc::UnboundedReceiver<RouteAction>) {
+        let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
+        (id, self.open_mailbox(id))
+    }
+
+    fn open_mailbox(&self, id: SessionId) -> mpsc::UnboundedReceiver<RouteAction> {
+        let (mailbox, actions) = mpsc::unbounded_channel();
+        lock(&self.mailboxes).insert(id, mailbox);
+        actions
+    }
+}
+
+/// The namespace a node reports under.
+fn report_namespace(node: &str) -> Result<Namespace, moqt::NameError> {
+    Namespace::new(["weir".to_owned(), "nodes".to_owned(), node.to_owned()].map(Into::into))
+}
