@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, ORIGIN, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, ORIGIN, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -66,7 +66,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn exposition(State(admin): State<Admin>, headers: HeaderMap) -> Response {
-    let format = metrics::Format::accepted(headers.get_all(ACCEPT));
+    let format = metrics::Format::accepted(&headers);
     let text = metrics::encode(admin.view.node(), format);
     ([(CONTENT_TYPE, format.content_type())], text).into_response()
 }

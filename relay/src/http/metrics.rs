@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use axum::http::HeaderValue;
-use axum::http::header::GetAll;
+use axum::http::header::ACCEPT;
+use axum::http::{HeaderMap, HeaderValue};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
@@ -13,6 +13,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use stats::{DropCounts, DropReason, NodeSnapshot, NodeState, UpstreamState};
+
+const BYTES: Option<&Unit> = Some(&Unit::Bytes);
+const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
 
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
@@ -26,10 +29,10 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// What a client's Accept fields ask for.
-    pub(super) fn accepted(fields: GetAll<'_, HeaderValue>) -> Self {
+    /// What a client's Accept header asks for.
+    pub(super) fn accepted(headers: &HeaderMap) -> Self {
         let open = |field: &HeaderValue| field.to_str().is_ok_and(|f| f.contains(OPEN_METRICS));
-        if fields.iter().any(open) { Self::OpenMetrics } else { Self::Classic }
+        if headers.get_all(ACCEPT).iter().any(open) { Self::OpenMetrics } else { Self::Classic }
     }
 
     pub(super) fn content_type(self) -> HeaderValue {
@@ -82,7 +85,7 @@ impl Collector for Figures {
         let node = &self.0;
         let version = [([("version", node.version.as_str())], 1u64)];
         to.gauges("build_info", "Program version", None, version)?;
-        to.gauge("uptime", "Since the process started", Some(Unit::Seconds), node.uptime_s)?;
+        to.gauge("uptime", "Since the process started", SECONDS, node.uptime_s)?;
         // No node says of itself that it is down.
         let states = [NodeState::Ok, NodeState::Warning, NodeState::Draining];
         let states = states.map(|s| ([("state", s.as_str())], u64::from(s == node.state)));
@@ -96,26 +99,26 @@ impl Collector for Figures {
         let subscriptions = node.tracks.iter().map(|track| track.subscribers).sum::<u64>();
         to.gauge("subscriptions", "Downstream subscriptions", None, subscriptions)?;
 
-        to.counter("received", "Object payload received", Some(Unit::Bytes), node.bytes_in)?;
-        to.counter("sent", "Object payload sent", Some(Unit::Bytes), node.bytes_out)?;
+        to.counter("received", "Object payload received", BYTES, node.bytes_in)?;
+        to.counter("sent", "Object payload sent", BYTES, node.bytes_out)?;
         to.counter("received_objects", "Objects received", None, node.objects_in)?;
         to.counter("sent_objects", "Objects sent whole", None, node.objects_out)?;
         let dropped = |of: fn(&DropCounts) -> u64| {
             DropReason::ALL.map(|reason| ([("reason", reason.as_str())], of(&node.drops[reason])))
         };
         let help = "Payload that viewers did not get, by reason";
-        to.counters("dropped", help, Some(Unit::Bytes), dropped(|counts| counts.bytes))?;
+        to.counters("dropped", help, BYTES, dropped(|counts| counts.bytes))?;
         let help = "Objects that viewers did not get whole, by reason";
         to.counters("dropped_objects", help, None, dropped(|counts| counts.objects))?;
         let help = "Groups of which a viewer did not get all, by reason";
         to.counters("dropped_groups", help, None, dropped(|counts| counts.groups))?;
 
         let queued = node.sessions.iter().filter_map(|session| session.queued_bytes).sum::<u64>();
-        to.gauge("queued", "Payload that waits for sessions", Some(Unit::Bytes), queued)?;
+        to.gauge("queued", "Payload that waits for sessions", BYTES, queued)?;
         let behind = node.sessions.iter().filter_map(|session| session.behind_ms).max();
         let behind = behind.unwrap_or(0) as f64 / 1e3;
         let help = "Age of the oldest object that waits, of the session furthest behind";
-        to.gauge("behind_max", help, Some(Unit::Seconds), behind)?;
+        to.gauge("behind_max", help, SECONDS, behind)?;
         self.encode_upstream(&mut to)
     }
 }
@@ -138,7 +141,7 @@ impl Figures {
         to.gauges("upstream_connected", "1 while the parent is in use", None, connected)?;
         let trips =
             parents.iter().filter_map(|(labels, up)| Some((as_str(labels), up.rtt_ms? / 1e3)));
-        to.gauges("upstream_round_trip", "Round trip to the parent", Some(Unit::Seconds), trips)?;
+        to.gauges("upstream_round_trip", "Round trip to the parent", SECONDS, trips)?;
         let connects =
             parents.iter().filter_map(|(labels, up)| Some((as_str(labels), up.connects?)));
         to.counters("upstream_connects", "Sessions established to the parent", None, connects)
@@ -159,30 +162,30 @@ impl Sheet<'_, '_> {
         &mut self,
         name: &str,
         help: &str,
-        unit: Option<Unit>,
+        unit: Option<&Unit>,
         values: impl IntoIterator<Item = (Labels<'v, N>, V)>,
     ) -> fmt::Result
     where
         V: EncodeGaugeValue + Copy,
         ConstGauge<V>: EncodeMetric,
     {
-        let mut metric = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+        let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         for (labels, value) in values {
             ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
     }
 
-    fn gauge<V>(&mut self, name: &str, help: &str, unit: Option<Unit>, value: V) -> fmt::Result
+    fn gauge<V>(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: V) -> fmt::Result
     where
         ConstGauge<V>: EncodeMetric,
     {
-        let metric = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+        let metric = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         ConstGauge::new(value).encode(metric)
     }
 
-    fn counter(&mut self, name: &str, help: &str, unit: Option<Unit>, value: u64) -> fmt::Result {
-        let metric = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
+    fn counter(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> fmt::Result {
+        let metric = self.0.encode_descriptor(name, help, unit, MetricType::Counter)?;
         ConstCounter::new(value).encode(metric)
     }
 
@@ -190,11 +193,10 @@ impl Sheet<'_, '_> {
         &mut self,
         name: &str,
         help: &str,
-        unit: Option<Unit>,
+        unit: Option<&Unit>,
         values: impl IntoIterator<Item = (Labels<'v, N>, u64)>,
     ) -> fmt::Result {
-        let mut metric =
-            self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
+        let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Counter)?;
         for (labels, value) in values {
             ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
         }
