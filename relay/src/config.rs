@@ -27,7 +27,7 @@ const SIMILAR: f64 = 0.7;
 #[derive(Debug, Parser)]
 #[command(name = "relay", version)]
 struct Args {
-    /// TOML file with these flags as keys: listen = "[::]:4433"
+    /// TOML file with these flags as keys: linger = "2m"
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// UDP for raw QUIC and WebTransport; TCP, same number, for the page over HTTPS
