@@ -8,9 +8,9 @@ import type { Scope } from "./scope.ts";
 import { until } from "./wait.ts";
 
 const BIN_DIR = process.env.WEIR_BIN_DIR ?? join(import.meta.dirname, "../../target/debug");
-/** How many lines of a program's output are kept. */
-const KEPT_LINES = 2000;
-/** How many of them a failed test shows. */
+/** How much of a program's output is kept, in characters. */
+const KEPT = 1 << 18;
+/** How many lines of it a failed test shows. */
 const SHOWN_LINES = 40;
 const END_PATIENCE_MS = 10_000;
 
@@ -34,8 +34,9 @@ export interface ProgramOptions {
 
 export class Program {
   readonly #process: ChildProcess;
-  readonly #lines: string[] = [];
   readonly #exited: Promise<Exit>;
+  /** What it has said of late, both streams. */
+  output = "";
   exit: Exit | undefined;
 
   constructor(
@@ -58,7 +59,7 @@ export class Program {
         resolve(exit);
       };
       this.#process.once("error", (error) => {
-        this.#lines.push(`cannot run ${file}: ${error.message}`);
+        this.output += `cannot run ${file}: ${error.message}`;
         end({ code: -1, signal: null });
       });
       this.#process.once("close", (code, signal) => end({ code, signal }));
@@ -76,11 +77,6 @@ export class Program {
   get stdout() {
     if (!this.#process.stdout) throw new Error(`${this.name} has no standard output`);
     return this.#process.stdout;
-  }
-
-  /** All it has said so far, both streams. */
-  get output(): string {
-    return this.#lines.join("\n");
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -108,21 +104,15 @@ export class Program {
   }
 
   #keep(stream: Readable | null): void {
-    let partial = "";
     stream?.setEncoding("utf8").on("data", (chunk: string) => {
-      const lines = (partial + chunk).split("\n");
-      partial = lines.pop() ?? "";
-      this.#lines.push(...lines);
-      this.#lines.splice(0, this.#lines.length - KEPT_LINES);
-    });
-    stream?.on("end", () => {
-      if (partial) this.#lines.push(partial);
+      this.output = (this.output + chunk).slice(-KEPT);
     });
   }
 
   #show(): void {
     const how = this.exit ? `ended with ${this.exit.signal ?? this.exit.code}` : "still running";
-    console.error(`--- ${this.name} (${how})\n${this.#lines.slice(-SHOWN_LINES).join("\n")}`);
+    const last = this.output.trimEnd().split("\n").slice(-SHOWN_LINES).join("\n");
+    console.error(`--- ${this.name} (${how})\n${last}`);
   }
 }
 

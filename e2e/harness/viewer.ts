@@ -8,6 +8,8 @@ import { until } from "./wait.ts";
 import type { Relay } from "./weir.ts";
 
 const FIRST_PICTURE_MS = 20_000;
+/** A level below this is none. */
+export const SILENCE = 0.001;
 
 /** The properties that `<weir-player>` offers as `stats`. */
 export interface PlayerStats {
@@ -140,12 +142,21 @@ export class Viewer {
     return this.page.evaluate(() => (window as WatchWindow).weirAudio?.());
   }
 
+  /** Waits until anything is heard. */
+  async hearsSound(milliseconds = 10_000): Promise<AudioLevel> {
+    return until("sound", milliseconds, async () => {
+      const heard = await this.audio();
+      if (heard && heard.level > SILENCE) return heard;
+      throw new Error(`heard ${JSON.stringify(heard)}`);
+    });
+  }
+
   /** Waits until a tone near `frequency` is heard. */
   async hears(frequency: number, milliseconds = 10_000): Promise<AudioLevel> {
     return until(`a tone of ${frequency} Hz`, milliseconds, async () => {
       const heard = await this.audio();
       const near = heard && Math.abs(heard.frequency - frequency) < 30;
-      if (heard && near && heard.level > 0.01) return heard;
+      if (heard && near && heard.level > SILENCE) return heard;
       throw new Error(`heard ${JSON.stringify(heard)}`);
     });
   }

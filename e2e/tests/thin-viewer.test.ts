@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { BadLine } from "../harness/netsim.ts";
 import { useScope } from "../harness/scope.ts";
 import { latencyOf, longestGap, report, stepsBack } from "../harness/statistics.ts";
-import { openBrowser, Viewer } from "../harness/viewer.ts";
+import { openBrowser, SILENCE, Viewer } from "../harness/viewer.ts";
 import { type Drops, startPublisher, startTree } from "../harness/weir.ts";
 
 const scope = useScope();
@@ -44,7 +44,7 @@ describe("a viewer on a line far thinner than the stream", () => {
 
     const thinLatency = latencyOf(thinSights);
     const freeLatency = latencyOf(freeSights);
-    const sounding = levels.filter((level) => level > 0.001).length / levels.length;
+    const sounding = levels.filter((level) => level > SILENCE).length / levels.length;
     const { drops, sessions } = await edge.snapshot();
     report("thin viewer's pictures, ms", thinLatency);
     report("thin viewer's longest still, ms", `${longestGap(thinSights)}`);
