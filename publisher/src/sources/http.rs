@@ -1,0 +1,58 @@
+//! An endless stream over HTTP: MPEG-TS as IPTV servers send it, or fragmented MP4.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use reqwest::header::ACCEPT;
+use tokio::time::timeout;
+use url::Url;
+
+use super::live::{LiveInput, STALL};
+use super::{Outlet, SourceError, Unwanted};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs one connection until it ends, breaks or stalls.
+pub(super) async fn run(url: &Url, outlet: &Outlet) -> Result<(), SourceError> {
+    let client = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .user_agent(concat!("weir-publisher/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| failed(&error))?;
+    let request = client.get(url.clone()).header(ACCEPT, "video/mp2t, video/mp4, */*").send();
+    let mut response = timeout(STALL, request)
+        .await
+        .map_err(|_| SourceError::Stalled(STALL))?
+        .map_err(|error| failed(&error))?;
+    if !response.status().is_success() {
+        return Err(SourceError::Status(response.status()));
+    }
+    let mut input = LiveInput::default();
+    loop {
+        let chunk = timeout(STALL, response.chunk())
+            .await
+            .map_err(|_| SourceError::Stalled(STALL))?
+            .map_err(|error| failed(&error))?;
+        let Some(chunk) = chunk else {
+            input.handle_end(outlet).await?;
+            return Err(SourceError::Ended);
+        };
+        if let Err(Unwanted) = input.handle_bytes(chunk, outlet).await? {
+            return Ok(());
+        }
+    }
+}
+
+/// The whole chain of causes: reqwest's own words stop at "error sending request".
+fn failed(error: &reqwest::Error) -> SourceError {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    SourceError::Http(text)
+}
