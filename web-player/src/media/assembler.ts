@@ -93,7 +93,11 @@ export class GroupAssembler {
     if (!group) return;
     this.#rename(group, stream);
     const subgroup = subgroupOf(group, stream.header.subgroup ?? 0n);
-    if (subgroup.cut && object.object === subgroup.last + 1) subgroup.cut = false;
+    if (subgroup.cut) {
+      // Another stream goes on with it: without a gap all is well, behind one nothing can be used.
+      if (object.object === subgroup.last + 1) subgroup.cut = false;
+      else if (!this.#options.independent) return;
+    }
     subgroup.last = Math.max(subgroup.last, object.object);
     this.#take(group, object, stream.header.subgroup ?? 0n, now);
   }

@@ -15,7 +15,7 @@ export class EndOfBytes extends Error {
 }
 
 /** The value is well formed but larger than this implementation can hold. */
-export class IntegerTooLarge extends Error {
+export class IntegerTooLarge extends RangeError {
   constructor(value: bigint) {
     super(`integer ${value} is above 2^53 - 1, more than this player can count to`);
     this.name = "IntegerTooLarge";

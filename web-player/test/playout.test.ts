@@ -1,0 +1,206 @@
+import { describe, expect, test } from "vitest";
+import { ArrivalEstimator } from "../src/playout/arrival";
+import { PlayoutClock, targetDelay } from "../src/playout/clock";
+import { FrameQueue } from "../src/playout/frames";
+import { RenderClock } from "../src/playout/render-clock";
+import { seeded } from "./support/random";
+
+const FRAME = 1000 / 30;
+
+describe("how late media comes", () => {
+  test("the smallest delay is the offset, the rest jitter", () => {
+    const arrivals = new ArrivalEstimator();
+    for (let i = 0; i < 100; i++) arrivals.observe(i * FRAME, i * FRAME + 40 + (i % 10));
+    expect(arrivals.offset).toBeCloseTo(40);
+    expect(arrivals.jitter(0.5)).toBeCloseTo(5);
+    expect(arrivals.jitter(0.99)).toBeCloseTo(9);
+  });
+
+  test("clocks that disagree by years change nothing but the offset", () => {
+    const arrivals = new ArrivalEstimator();
+    const epoch = 1_767_225_600_000;
+    for (let i = 0; i < 100; i++) arrivals.observe(epoch + i * FRAME, 5000 + i * FRAME + (i % 3));
+    expect(arrivals.offset).toBeCloseTo(5000 - epoch, 2);
+    expect(arrivals.jitter(0.95)).toBeCloseTo(2, 2);
+  });
+
+  test("the backlog at joining is no jitter", () => {
+    const arrivals = new ArrivalEstimator();
+    // A whole group of two seconds in a burst, then live frames.
+    for (let i = 0; i < 60; i++) arrivals.observe(i * FRAME, 2000 + i * 0.3);
+    expect(arrivals.offset).toBeUndefined();
+    for (let i = 60; i < 90; i++) arrivals.observe(i * FRAME, i * FRAME + 20);
+    expect(arrivals.offset).toBeCloseTo(20);
+    expect(arrivals.jitter(0.95)).toBeLessThan(1);
+  });
+
+  test("an outage is no jitter either, and leaves no trace", () => {
+    const arrivals = new ArrivalEstimator();
+    for (let i = 0; i < 100; i++) {
+      const arrival = i * FRAME + 20;
+      arrivals.observe(i * FRAME, i >= 40 && i < 75 ? Math.max(arrival, 75 * FRAME + 20) : arrival);
+    }
+    expect(arrivals.jitter(0.5)).toBeLessThan(1);
+    expect(arrivals.jitter(0.99)).toBeLessThanOrEqual(500);
+  });
+
+  test("a publisher's clock that is set forward starts a new measurement", () => {
+    const arrivals = new ArrivalEstimator();
+    for (let i = 0; i < 50; i++) arrivals.observe(i * FRAME, i * FRAME + 20);
+    for (let i = 50; i < 60; i++) arrivals.observe(i * FRAME + 60_000, i * FRAME + 20);
+    expect(arrivals.offset).toBeCloseTo(20 - 60_000);
+    expect(arrivals.jitter(1)).toBeLessThan(1);
+  });
+
+  test("a path that got longer is believed once the window has passed", () => {
+    const arrivals = new ArrivalEstimator();
+    for (let i = 0; i < 300; i++) arrivals.observe(i * FRAME, i * FRAME + 20);
+    for (let i = 300; i < 600; i++) arrivals.observe(i * FRAME, i * FRAME + 90);
+    expect(arrivals.offset).toBeCloseTo(90);
+  });
+});
+
+describe("the delay that is aimed at", () => {
+  test("serves the track that needs most", () => {
+    const video = { offset: 20, jitter: 10, handling: 9 };
+    const audio = { offset: 30, jitter: 5, handling: 20 };
+    expect(targetDelay([video, audio])).toBe(30 + 8 + 20);
+    expect(targetDelay([video])).toBe(39);
+    expect(targetDelay([])).toBeUndefined();
+  });
+
+  test("never lets jitter take live away", () => {
+    expect(targetDelay([{ offset: 20, jitter: 5000, handling: 0 }])).toBe(420);
+  });
+});
+
+describe("the playout clock", () => {
+  /** Runs `clock` for `ms`, in display frames. */
+  function run(clock: PlayoutClock, from: number, ms: number): number {
+    let now = from;
+    for (; now <= from + ms; now += 16) clock.update(now);
+    return now;
+  }
+
+  test("takes its first target at once and later ones slowly, down more slowly than up", () => {
+    const clock = new PlayoutClock();
+    clock.update(0);
+    expect(clock.dueAt(1000)).toBeUndefined();
+    clock.setTarget(50);
+    expect(clock.dueAt(1000)).toBe(1050);
+    clock.setTarget(150);
+    run(clock, 0, 250);
+    const rising = clock.delay ?? 0;
+    expect(rising).toBeGreaterThan(80);
+    expect(rising).toBeLessThan(110);
+    const later = run(clock, 256, 1000);
+    expect(clock.delay).toBe(150);
+    clock.setTarget(50);
+    run(clock, later, 1000);
+    expect(clock.delay).toBeGreaterThan(100);
+    expect(clock.delay).toBeLessThan(115);
+  });
+
+  test("makes up for a large difference at once", () => {
+    const clock = new PlayoutClock();
+    clock.setTarget(50);
+    clock.setTarget(900);
+    clock.update(16);
+    expect(clock.delay).toBe(900);
+  });
+
+  test("follows the sound while there is sound, and the wall clock again without a step", () => {
+    const clock = new PlayoutClock();
+    clock.setTarget(60);
+    let now = 0;
+    for (; now < 2000; now += 40) {
+      clock.handleAudio(75, now);
+      clock.update(now);
+    }
+    expect(clock.audioLeads).toBe(true);
+    expect(clock.delay).toBeCloseTo(75, 0);
+    clock.handleAudioStopped();
+    clock.update(now);
+    expect(clock.audioLeads).toBe(false);
+    expect(clock.delay).toBeGreaterThan(70);
+    run(clock, now, 2000);
+    expect(clock.delay).toBe(60);
+  });
+
+  test("sound that falls silent without a word loses the lead", () => {
+    const clock = new PlayoutClock();
+    clock.setTarget(60);
+    clock.handleAudio(75, 0);
+    clock.update(200);
+    expect(clock.audioLeads).toBe(true);
+    clock.update(400);
+    expect(clock.audioLeads).toBe(false);
+  });
+});
+
+describe("frames waiting for their time", () => {
+  class Frame {
+    closed = false;
+    close() {
+      this.closed = true;
+    }
+  }
+
+  const entry = (timestamp: number) => ({ frame: new Frame(), timestamp });
+
+  test("the newest due frame is given out, those it overtakes are closed", () => {
+    const queue = new FrameQueue<Frame>();
+    const [a, b, c] = [entry(0), entry(33), entry(66)];
+    for (const each of [a, c, b]) queue.push(each);
+    expect(queue.takeDue(40)).toBe(b);
+    expect([a.frame.closed, b.frame.closed, c.frame.closed]).toEqual([true, false, false]);
+    expect(queue.takeDue(40)).toBeUndefined();
+    expect(queue.next).toBe(66);
+  });
+
+  test("time never goes back on screen", () => {
+    const random = seeded(5);
+    const queue = new FrameQueue<Frame>();
+    const all: Frame[] = [];
+    let shown = Number.NEGATIVE_INFINITY;
+    let open = 0;
+    for (let i = 0; i < 500; i++) {
+      const next = entry(Math.floor(i + random() * 6) * 33);
+      all.push(next.frame);
+      queue.push(next);
+      const due = queue.takeDue(i * 33 - random() * 100);
+      if (!due) continue;
+      expect(due.timestamp).toBeGreaterThan(shown);
+      shown = due.timestamp;
+      due.frame.close();
+    }
+    queue.clear();
+    open = all.filter(({ closed }) => !closed).length;
+    expect(open).toBe(0);
+  });
+
+  test("a new timeline may start anywhere", () => {
+    const queue = new FrameQueue<Frame>();
+    queue.push(entry(1000));
+    queue.takeDue(2000);
+    expect(queue.push(entry(5))).toBe(false);
+    queue.reset();
+    expect(queue.push(entry(5))).toBe(true);
+  });
+});
+
+test("the render clock runs as evenly as the samples, though blocks are computed in bursts", () => {
+  const clock = new RenderClock();
+  const block = (128 / 48_000) * 1000;
+  let worst = 0;
+  let previous: number | undefined;
+  for (let i = 0; i < 4000; i++) {
+    // Four blocks at a time, whenever the device asks.
+    const wall = Math.floor(i / 4) * 4 * block + 7_000_000;
+    const time = clock.timeOf(i * block, wall);
+    if (previous !== undefined && i > 1000) worst = Math.max(worst, Math.abs(time - previous - block));
+    previous = time;
+  }
+  expect(worst).toBeLessThan(0.1);
+  expect(clock.timeOf(4000 * block, 9_000_000)).toBe(9_000_000);
+});
