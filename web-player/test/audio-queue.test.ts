@@ -64,7 +64,7 @@ describe("sound", () => {
     expect(now + BLOCK_MS - sample).toBeGreaterThan(84);
     for (const [i, [, value]] of heard.entries()) {
       const before = heard[i - 1]?.[1];
-      // One percent, never a jump.
+      // Two percent, never a jump.
       if (before !== undefined && i > 1) expect(Math.abs(value - before - BLOCK_MS)).toBeLessThan(0.08);
     }
     expect(queue.underruns).toBe(0);

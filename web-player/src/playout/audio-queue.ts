@@ -16,11 +16,11 @@ export interface AudioChunk {
 }
 
 /** Off by more than this: skip or wait rather than bend. */
-const SEEK_MS = 120;
+const SEEK_MS = 80;
 /** Off by less: leave it. */
 const TOLERANCE_MS = 3;
-/** The most that the speed is bent: a quarter of a semitone would be 1.5 %. */
-const MAX_BEND = 0.01;
+/** The most that the speed is bent: a third of a semitone, for as long as it takes. */
+const MAX_BEND = 0.02;
 /** Bend for each millisecond off. */
 const BEND_PER_MS = 0.0004;
 /** Smaller gaps between chunks are the source's clock trembling: played over. */
