@@ -119,6 +119,8 @@ struct Cursor {
     /// Index of the object that byte belongs to.
     index: u64,
     since: Instant,
+    /// When the object that waits now is given up.
+    expires: Option<Instant>,
     priority: i32,
     /// The transport refused more in this round.
     blocked: bool,
@@ -236,7 +238,8 @@ impl Outbox {
             };
             if held.len() > cursor.sent {
                 queued += held.len() - cursor.sent;
-                behind = behind.max(cursor.age(held, now));
+                let since = cursor.waits_since(held);
+                behind = behind.max(now.saturating_duration_since(since));
             }
         }
         (queued, behind)
@@ -271,6 +274,7 @@ impl Outbox {
                     sent: 0,
                     index: 0,
                     since: now,
+                    expires: None,
                     priority: stream_priority(
                         sub.wanted.priority,
                         publisher,
@@ -382,12 +386,11 @@ impl Outbox {
         }
     }
 
-    /// When [`Outbox::look`] must be called though nothing arrived: when the oldest object that
+    /// When [`Outbox::look`] must be called though nothing arrived: when the first object that
     /// waits expires.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let waits = |cursor: &&Cursor| cursor.phase == Phase::Sending && cursor.blocked;
-        let first = self.cursors.iter().filter(waits).map(|cursor| cursor.since).min()?;
-        Some(first + self.policy.max_latency)
+        self.cursors.iter().filter(waits).filter_map(|cursor| cursor.expires).min()
     }
 
     /// Whether the viewer took nothing of what waits for so long that it should be let go.
@@ -404,10 +407,10 @@ impl Cursor {
             || track.subgroup(self.seq).is_some_and(|held| held.len() > self.sent)
     }
 
-    /// How long the next object has waited, counted from when this viewer could have had it.
-    fn age(&self, held: &Subgroup, now: Instant) -> Duration {
+    /// Since when the next object waits, counted from when this viewer could have had it.
+    fn waits_since(&self, held: &Subgroup) -> Instant {
         let received = held.object(self.index).map_or(self.since, |object| object.received);
-        now.saturating_duration_since(received.max(self.since))
+        received.max(self.since)
     }
 
     /// Moves on as the subgroup stands now; `false`: the cursor is done with.
@@ -436,9 +439,10 @@ impl Cursor {
         }
         if self.phase == Phase::Sending {
             let waits = held.len() > self.sent;
+            self.expires = waits.then(|| self.waits_since(held) + sub.wanted.expiry);
             if held.base() > self.sent {
                 self.cut(DropReason::TooFarBehind, ResetCode::TOO_FAR_BEHIND, books, actions);
-            } else if waits && self.age(held, now) > sub.wanted.expiry {
+            } else if self.expires.is_some_and(|at| now >= at) {
                 self.cut(DropReason::DeliveryTimeout, ResetCode::DELIVERY_TIMEOUT, books, actions);
             } else if !waits && self.prefix.is_empty() {
                 match held.end() {

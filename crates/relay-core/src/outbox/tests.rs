@@ -185,6 +185,21 @@ fn a_subscription_ends_after_its_last_byte_with_the_number_of_streams() {
     assert_eq!(viewer.done, [(0, PublishDoneCode::TRACK_ENDED, 1)]);
 }
 
+#[test]
+fn a_long_group_that_is_sent_slowly_asks_for_no_timeout_in_the_past() {
+    let mut now = Instant::now();
+    let mut track = Track::new(CacheLimits::default(), CODING);
+    let mut viewer = Viewer::new(&track, subscription());
+    let seq = track.open(header(1), now).unwrap();
+    for id in 0..100 {
+        now += Duration::from_millis(100);
+        track.append(seq, object(id, 1000), now).unwrap();
+        viewer.run(&track, 1000, now);
+        assert!(viewer.outbox.poll_timeout().is_none_or(|at| at > now), "it would spin");
+    }
+    assert_eq!(viewer.reset, []);
+}
+
 proptest! {
     /// Whatever the link takes and whenever: delivered + dropped + queued = offered.
     #[test]
