@@ -1,6 +1,5 @@
 import { randomBytes, randomInt } from "node:crypto";
 import { createSocket } from "node:dgram";
-import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
@@ -192,7 +191,7 @@ async function randomStreams(port: number): Promise<void> {
     const socket = connect(port, "127.0.0.1");
     // The relay may well hang up in the middle of it.
     socket.on("error", () => {});
-    const closed = once(socket, "close");
+    const closed = new Promise((done) => socket.once("close", done));
     socket.write(greetings[sent % greetings.length]?.() ?? "");
     await pause(20);
     socket.destroy();
