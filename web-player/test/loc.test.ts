@@ -10,7 +10,6 @@ test("a timestamp without timescale is wall-clock microseconds, under the old nu
     expect(readLocHeader([{ type, value: captured }])).toEqual({
       timestamp: Number(captured),
       wallClock: true,
-      discardable: false,
     });
   }
 });
@@ -36,12 +35,7 @@ test("configurations are found, also inside Immutable Properties", () => {
     config: hex("0164"),
   });
   expect(readLocHeader([{ type: 0x0fn, value: hex("1190") }]).config).toEqual(hex("1190"));
-  expect(readLocHeader([])).toEqual({ wallClock: true, discardable: false });
-});
-
-test("Video Frame Marking tells what can be left out", () => {
-  expect(readLocHeader([{ type: 0x09n, value: hex("10") }]).discardable).toBe(true);
-  expect(readLocHeader([{ type: 0x09n, value: hex("e0") }]).discardable).toBe(false);
+  expect(readLocHeader([])).toEqual({ wallClock: true });
 });
 
 test.each([

@@ -8,7 +8,6 @@ const LocProperty = {
   TIMESTAMP: 0x10,
   TIMESTAMP_EARLIER: 0x06,
   TIMESCALE: 0x08,
-  VIDEO_FRAME_MARKING: 0x09,
   VIDEO_CONFIG: 0x0d,
   AUDIO_CONFIG: 0x0f,
   /** MSF_INITIALIZATION. */
@@ -24,8 +23,6 @@ export interface LocHeader {
   readonly wallClock: boolean;
   /** The decoder's `description`, when it comes with this object. */
   readonly config?: Uint8Array;
-  /** Nothing else needs this frame (RFC 9626's D bit). */
-  readonly discardable: boolean;
 }
 
 /** `trackTimescale`: the Track Property or catalog field, which an object's own overrides. */
@@ -42,7 +39,6 @@ export function readLocHeader(properties: readonly Property[], trackTimescale?: 
     ...(stamp !== undefined && { timestamp: toMicroseconds(stamp, timescale) }),
     wallClock: timescale === undefined,
     ...(config && { config }),
-    discardable: isDiscardable(bytesProperty(properties, LocProperty.VIDEO_FRAME_MARKING)),
   };
 }
 
@@ -54,11 +50,6 @@ export function trackTimescale(properties: readonly Property[]): bigint | undefi
 function toMicroseconds(stamp: bigint, timescale: bigint | undefined): number {
   if (timescale === undefined || timescale === 0n || timescale === MICROSECONDS) return Number(stamp);
   return Number((stamp * MICROSECONDS) / timescale);
-}
-
-/** Video Frame Marking: S E I D … in the first byte, most significant bit first. */
-function isDiscardable(marking: Uint8Array | undefined): boolean {
-  return ((marking?.[0] ?? 0) & 0x10) !== 0;
 }
 
 /** Whether an H.264 or HEVC payload is framed by start codes (no `description`) rather than lengths. */

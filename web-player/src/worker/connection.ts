@@ -138,6 +138,7 @@ export class Connection {
 
   async #choose(catalog: Catalog): Promise<void> {
     if (this.#closed) return;
+    for (const note of catalog.notes) console.warn(`Weir: the catalog of ${this.#broadcast}: ${note}`);
     if (catalog.isComplete && catalog.tracks.length === 0) return this.#events.handleEnded(this);
     const choice = await chooseTracks(catalog, supportsTrack);
     if (this.#closed) return;
