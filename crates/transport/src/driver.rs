@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -56,6 +56,8 @@ pub enum DriverEvent {
 const MAX_WAITING: usize = 64;
 /// Most bytes read of a data stream before its header must be whole: six integers and a byte.
 const MAX_HEADER: usize = 64;
+/// How long a peer may take to end its side of a request that is over.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes asked for at once on control and request streams.
 const READ: usize = 16 * 1024;
 
@@ -364,8 +366,9 @@ impl Driver {
             tokio::select! {
                 biased;
                 code = stopped => {
-                    if let Ok(code) = code {
-                        stream.stop(code);
+                    match code {
+                        Ok(code) => stream.stop(code),
+                        Err(_) => let_end(stream).await,
                     }
                     Done::Nothing
                 }
@@ -433,6 +436,13 @@ impl Driver {
             Err(error) => self.session.close(error.code, error.reason),
         }
     }
+}
+
+/// Reads and forgets what still comes on a request that is over. A STOP_SENDING could overtake our
+/// last word on it and would say that it was cancelled.
+async fn let_end(mut stream: RecvStream) {
+    let end = async { while let Ok(Some(_)) = stream.read_chunk(READ).await {} };
+    let _ = tokio::time::timeout(END_PATIENCE, end).await;
 }
 
 /// Writes what it is told until there is nothing more, or the peer stops it.
