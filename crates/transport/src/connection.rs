@@ -63,6 +63,23 @@ impl Connection {
         self.role
     }
 
+    /// What a client says of the URL it dialled: on raw QUIC its authority and path, which
+    /// WebTransport has carried already ("Setup Options").
+    pub fn client_setup(&self, url: &url::Url) -> moqt::Setup {
+        if self.transport == Transport::WebTransport {
+            return moqt::Setup::default();
+        }
+        let path = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()),
+            None => url.path().to_owned(),
+        };
+        moqt::Setup {
+            path: Some(path.into()),
+            authority: Some(url.authority().to_owned().into()),
+            ..moqt::Setup::default()
+        }
+    }
+
     /// Where the peer is now.
     pub fn remote_address(&self) -> SocketAddr {
         let mut address = self.session.remote_address();

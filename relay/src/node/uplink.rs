@@ -68,14 +68,7 @@ async fn serve(
     moved: &mut Option<Url>,
 ) -> Error {
     tracing::info!(%url, version = %connection.version(), "upstream connected");
-    let setup = match connection.transport() {
-        moqt::Transport::RawQuic => Setup {
-            path: Some(path_and_query(url).into()),
-            authority: Some(url.authority().to_owned().into()),
-            ..Setup::default()
-        },
-        moqt::Transport::WebTransport => Setup::default(),
-    };
+    let setup = connection.client_setup(url);
     let handle = connection.clone();
     let ready = |peer: &Setup| {
         let parent = peer.node.as_ref().map(|name| String::from_utf8_lossy(name).into_owned());
@@ -84,13 +77,6 @@ async fn serve(
     let ended = session::run_with(Arc::clone(node), connection, Peer::Uplink, setup, ready).await;
     *moved = ended.moved.flatten();
     ended.error
-}
-
-fn path_and_query(url: &Url) -> String {
-    match url.query() {
-        Some(query) => format!("{}?{query}", url.path()),
-        None => url.path().to_owned(),
-    }
 }
 
 impl Node {

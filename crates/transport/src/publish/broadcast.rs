@@ -1,0 +1,189 @@
+//! A broadcast in memory: the newest group of each track, encoded once for all who subscribe.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use moqt::{Location, Namespace, ObjectHeader, ObjectStatus, Properties};
+use tokio::sync::watch;
+
+/// Objects' encoded bytes are in the newest drafts' framing.
+pub(super) const CODING: moqt::IntCoding = moqt::IntCoding::LeadingOnes;
+
+/// How a track is published.
+#[derive(Clone, Copy, Debug)]
+pub struct TrackOptions {
+    /// Publisher priority, lower is more urgent.
+    pub priority: u8,
+}
+
+impl Default for TrackOptions {
+    fn default() -> Self {
+        Self { priority: 128 }
+    }
+}
+
+/// A broadcast held in memory for whoever subscribes. Clones are handles to the same.
+#[derive(Clone, Debug)]
+pub struct Broadcast {
+    pub(super) namespace: Namespace,
+    pub(super) tracks: Arc<Mutex<HashMap<Bytes, Arc<Track>>>>,
+}
+
+impl Broadcast {
+    /// A broadcast with no tracks.
+    pub fn new(namespace: Namespace) -> Self {
+        Self { namespace, tracks: Arc::default() }
+    }
+
+    /// Where it is published.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Adds a track, in place of one of the same name.
+    pub fn create_track(&self, name: &str, options: TrackOptions) -> TrackProducer {
+        let track =
+            Arc::new(Track { options, state: Mutex::default(), changed: watch::Sender::new(0) });
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        if let Some(old) = lock(&self.tracks).insert(name, Arc::clone(&track)) {
+            old.end();
+        }
+        TrackProducer { track }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) options: TrackOptions,
+    pub(super) state: Mutex<TrackState>,
+    /// Counts changes; its receivers are the subscriptions.
+    pub(super) changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct TrackState {
+    pub(super) group: Option<Group>,
+    pub(super) largest: Option<Location>,
+    pub(super) ended: bool,
+}
+
+/// The open group: all of its objects, encoded, by subgroup.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) id: u64,
+    pub(super) subgroups: Vec<Arc<Mutex<Subgroup>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Subgroup {
+    pub(super) id: u64,
+    pub(super) chunks: Vec<Bytes>,
+    previous: Option<u64>,
+    pub(super) closed: bool,
+}
+
+impl Track {
+    fn change(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn end(&self) {
+        let mut state = lock(&self.state);
+        close(&mut state);
+        state.ended = true;
+        drop(state);
+        self.change();
+    }
+}
+
+fn close(state: &mut TrackState) {
+    if let Some(group) = &mut state.group {
+        for subgroup in &group.subgroups {
+            lock(subgroup).closed = true;
+        }
+    }
+}
+
+/// Writes a track. Dropping it ends the track.
+#[derive(Debug)]
+pub struct TrackProducer {
+    track: Arc<Track>,
+}
+
+impl TrackProducer {
+    /// Ends the open group and begins group `id`, which must be larger than all before.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn begin_group(&mut self, id: u64) {
+        let mut state = lock(&self.track.state);
+        assert!(state.largest.is_none_or(|largest| id > largest.group), "group IDs ascend");
+        close(&mut state);
+        state.group = Some(Group { id, subgroups: Vec::new() });
+        drop(state);
+        self.track.change();
+    }
+
+    /// Adds an object to the open group. Object IDs ascend inside a subgroup.
+    ///
+    /// # Panics
+    /// If no group is open, or the object is not after the subgroup's last.
+    pub fn write(&mut self, subgroup: u64, object: u64, properties: &Properties, payload: Bytes) {
+        let mut state = lock(&self.track.state);
+        let group = state.group.as_mut().expect("begin_group comes first");
+        let found = group.subgroups.iter().find(|held| lock(held).id == subgroup);
+        let held = match found {
+            Some(held) => Arc::clone(held),
+            None => {
+                let held = Arc::new(Mutex::new(Subgroup {
+                    id: subgroup,
+                    chunks: Vec::new(),
+                    previous: None,
+                    closed: false,
+                }));
+                group.subgroups.push(Arc::clone(&held));
+                held
+            }
+        };
+        let properties = properties.to_bytes(CODING);
+        let mut held = lock(&held);
+        let mut header = BytesMut::with_capacity(32 + properties.len());
+        ObjectHeader {
+            id: object,
+            previous: held.previous,
+            properties: Some(&properties),
+            payload: payload.len() as u64,
+            status: ObjectStatus::Normal,
+        }
+        .encode(&mut header, CODING);
+        held.previous = Some(object);
+        held.chunks.push(header.freeze());
+        if !payload.is_empty() {
+            held.chunks.push(payload);
+        }
+        drop(held);
+        let at = Location { group: group.id, object };
+        state.largest = state.largest.max(Some(at));
+        drop(state);
+        self.track.change();
+    }
+
+    /// Whether anybody subscribes.
+    pub fn has_subscribers(&self) -> bool {
+        self.track.changed.receiver_count() > 0
+    }
+
+    /// Ends the track: subscribers are told that it is over.
+    pub fn end(self) {}
+}
+
+impl Drop for TrackProducer {
+    fn drop(&mut self) {
+        self.track.end();
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
