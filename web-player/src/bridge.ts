@@ -3,6 +3,8 @@
  * decodes and paints; the page's thread owns the element and the AudioContext; the worklet plays.
  */
 
+import type { Endpoint } from "./endpoint";
+
 /** `connecting` until the first picture, `failed` when waiting won't help. */
 export type PlayerState = "connecting" | "playing" | "stalled" | "reconnecting" | "failed";
 
@@ -71,7 +73,13 @@ export interface Source {
 export type ToWorker =
   | { readonly kind: "canvas"; readonly canvas: OffscreenCanvas }
   /** `requestedAt`: wall-clock milliseconds of the call, from which joinMs counts. */
-  | { readonly kind: "connect"; readonly source: Source; readonly requestedAt: number }
+  | {
+      readonly kind: "connect";
+      readonly source: Source;
+      readonly requestedAt: number;
+      /** Where that is, when the page found out already; for the first connection only. */
+      readonly endpoint?: Endpoint;
+    }
   | { readonly kind: "disconnect" }
   /** A worklet is there and listens on the other end of `port`. */
   | { readonly kind: "audio-port"; readonly port: MessagePort }

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { commandOf, keymap, tooltip } from "../src/element/keymap";
 import { latencyWords, noticeFor, statLines } from "../src/element/words";
+import { parseHash } from "../src/endpoint";
 import { fullTrackName, namespaceOf } from "../src/moqt/names";
 import { parseBroadcasts, viewersText } from "../src/page/broadcasts";
 import { problems } from "../src/problems";
 import { broadcastOfPath, parseSource, pathOfBroadcast } from "../src/source";
-import { parseHash } from "../src/worker/endpoint";
 import { text } from "./support/hex";
 
 const page = "https://weir.example:8443/watch/live/cam1";

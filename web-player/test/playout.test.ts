@@ -41,7 +41,13 @@ describe("how late media comes", () => {
       arrivals.observe(i * FRAME, i >= 40 && i < 75 ? Math.max(arrival, 75 * FRAME + 20) : arrival);
     }
     expect(arrivals.jitter(0.5)).toBeLessThan(1);
-    expect(arrivals.jitter(0.99)).toBeLessThanOrEqual(500);
+    expect(arrivals.jitter(0.99)).toBeLessThanOrEqual(300);
+  });
+
+  test("what the page's own start delays is soon forgotten", () => {
+    const arrivals = new ArrivalEstimator();
+    for (let i = 0; i < 60; i++) arrivals.observe(i * FRAME, i * FRAME + 20 + (i < 15 ? 150 + i : 0));
+    expect(arrivals.jitter(1)).toBeLessThan(1);
   });
 
   test("a publisher's clock that is set forward starts a new measurement", () => {

@@ -8,6 +8,7 @@
  */
 
 import type { AudioStatus, FromWorker, PlayerState, PlayerStats, Problem, ToWorker } from "../bridge";
+import { resolveEndpoint } from "../endpoint";
 import PlayerWorker from "../worker/worker.ts?worker&inline";
 import { AudioOutput } from "./audio-output";
 import { Controls, type View } from "./controls";
@@ -164,18 +165,23 @@ export class WeirPlayer extends HTMLElement {
     const requestedAt = Date.now();
     queueMicrotask(() => {
       this.#connectQueued = false;
-      this.#connect(requestedAt);
+      void this.#connect(requestedAt);
     });
   }
 
-  #connect(requestedAt: number): void {
+  async #connect(requestedAt: number): Promise<void> {
     if (!this.hasAttribute("src")) return this.#tell({ kind: "disconnect" });
     const certificateHash = this.getAttribute("certificate-hash");
     const source = { src: this.src, pageUrl: location.href, ...(certificateHash && { certificateHash }) };
     this.#hasAudio = false;
     this.#stats = noStats;
-    this.#tell({ kind: "connect", source, requestedAt });
     this.#render();
+    // Asked here and now, while the worker still starts. What can't be told is asked again there.
+    const worker = this.#worker;
+    const endpoint = await resolveEndpoint(source).catch(() => undefined);
+    // Another src or another worker since: that connects by itself.
+    if (worker !== this.#worker || source.src !== this.src) return;
+    this.#tell({ kind: "connect", source, requestedAt, ...(endpoint && { endpoint }) });
   }
 
   #handle(message: FromWorker): void {

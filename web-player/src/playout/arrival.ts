@@ -7,19 +7,22 @@
 /** Samples remembered: about eight seconds of video, five of audio. */
 const WINDOW = 256;
 /** Later than this is an outage, not jitter: a buffer can't cover it and still be live. */
-const OUTAGE_MS = 500;
+const OUTAGE_MS = 300;
 /** So much earlier than anything before: the publisher's clock was set. */
 const CLOCK_STEP_MS = 1000;
 /** A backlog's samples fall from one to the next by about the media between them; live ones don't. */
 const BACKLOG_FALL_MS = 5;
-/** A backlog in one burst is recognised while this many samples in a row have not fallen. */
-const LIVE_SAMPLES = 2;
+/** So many samples in a row that don't fall: the backlog is over. */
+const LIVE_SAMPLES = 3;
+/** While a player starts, the page itself is busy: once there are so many samples, the first half goes. */
+const WARM_UP = 48;
 
 export class ArrivalEstimator {
   readonly #samples: number[] = [];
   #next = 0;
   #previous: number | undefined;
   #steady = 0;
+  #warm = false;
 
   /** Media stamped `timestamp` came at `arrival`; both in milliseconds. */
   observe(timestamp: number, arrival: number): void {
@@ -49,6 +52,7 @@ export class ArrivalEstimator {
     this.resync();
     this.#samples.length = 0;
     this.#next = 0;
+    this.#warm = false;
   }
 
   /** The smallest `arrival − timestamp` lately; undefined before live media came. */
@@ -66,6 +70,9 @@ export class ArrivalEstimator {
   #push(sample: number): void {
     if (this.#samples.length < WINDOW) {
       this.#samples.push(sample);
+      if (this.#warm || this.#samples.length < WARM_UP) return;
+      this.#warm = true;
+      this.#samples.splice(0, WARM_UP / 2);
       return;
     }
     this.#next = (this.#next + 1) % WINDOW;

@@ -10,8 +10,8 @@ import type { PlayableTrack } from "../media/tracks";
 import { ArrivalEstimator } from "../playout/arrival";
 import type { PlayoutClock, TrackNeed } from "../playout/clock";
 
-/** The worklet computes its blocks in bursts of about a device buffer. */
-const RENDER_BURST_MS = 12;
+/** The worklet computes its blocks in bursts of about a device buffer, and its speed control has play. */
+const RENDER_BURST_MS = 16;
 /** More chunks than this in the decoder: it can't keep up, so leave some out. */
 const MAX_DECODE_QUEUE = 32;
 
@@ -94,7 +94,8 @@ export class AudioPipeline {
   /** Tells the worklet when sound is due; called every now and then. */
   tellDelay(now: number): void {
     const { target } = this.#clock;
-    if (target === undefined) return;
+    // A target that doesn't know the sound's needs yet would have it play before it comes.
+    if (target === undefined || this.need() === undefined) return;
     // The worklet has only the wall clock, and its sound has a way to go to the ear.
     this.#send({ kind: "delay", delay: target - this.#outputLatencyMs + (Date.now() - now) });
   }

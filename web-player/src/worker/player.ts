@@ -7,6 +7,7 @@
  */
 
 import type { FromWorker, PlayerState, Problem, Source } from "../bridge";
+import { type Endpoint, resolveEndpoint } from "../endpoint";
 import type { AssembledObject } from "../media/assembler";
 import type { MediaKind, Selection, Unplayable } from "../media/tracks";
 import { codeName, RequestErrorCode } from "../moqt/errors";
@@ -15,7 +16,6 @@ import { problems } from "../problems";
 import { parseSource } from "../source";
 import { Backoff } from "./backoff";
 import { Connection, type ConnectionEvents } from "./connection";
-import { type Endpoint, resolveEndpoint } from "./endpoint";
 import { Liveness } from "./liveness";
 import type { Feeder, Stage } from "./stage";
 import { missingFeature } from "./support";
@@ -70,14 +70,15 @@ export class Player implements ConnectionEvents {
     this.#stage = makeStage(this);
   }
 
-  connect(source: Source, requestedAt: number): void {
+  /** `endpoint`: what `source` stands for, when that is known; looked up otherwise, and again later. */
+  connect(source: Source, requestedAt: number, endpoint?: Endpoint): void {
     this.disconnect();
     this.#requestedAt = requestedAt;
     const problem = missingFeature() ?? this.#adopt(source);
     if (problem) return this.#setProblem(problem);
     this.#ticker = setInterval(() => this.#tick(), TICK_MS);
     this.#updateState();
-    this.#attempt();
+    this.#attempt(endpoint);
   }
 
   disconnect(): void {
@@ -199,22 +200,22 @@ export class Player implements ConnectionEvents {
     }
   }
 
-  #attempt(): void {
+  #attempt(endpoint?: Endpoint): void {
     const source = this.#source;
     if (!source || this.#candidate) return;
     clearTimeout(this.#retryTimer);
     const candidate: Candidate = { abort: new AbortController() };
     this.#candidate = candidate;
-    this.#open(source, candidate).catch((error: unknown) => {
+    this.#open(candidate, endpoint ?? this.#endpoint(source)).catch((error: unknown) => {
       if (this.#candidate === candidate) this.#handleAttemptFailed(error);
     });
   }
 
-  async #open(source: Source, candidate: Candidate): Promise<void> {
-    const endpoint = await this.#endpoint(source);
+  async #open(candidate: Candidate, lookup: Endpoint | Promise<Endpoint>): Promise<void> {
+    const endpoint = await lookup;
     const { signal } = candidate.abort;
     signal.throwIfAborted();
-    const { host } = endpoint.url;
+    const { host } = new URL(endpoint.url);
     const open = await openTransport(endpoint, signal).catch((error: unknown) => {
       // The address belongs to the words about it.
       throw new AttemptFailed(host, error);

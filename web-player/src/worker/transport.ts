@@ -1,9 +1,9 @@
 /** Opens a WebTransport session to a relay and sees which draft it chose. */
 
+import type { Endpoint } from "../endpoint";
 import { type Codec, codecs, protocols } from "../moqt/codec";
 import { SessionCode } from "../moqt/errors";
 import type { Transport } from "../moqt/transport";
-import type { Endpoint } from "./endpoint";
 
 /** The relay is there and speaks none of our drafts. */
 export class NoCommonProtocol extends Error {

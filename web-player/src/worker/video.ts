@@ -56,7 +56,8 @@ export class VideoPipeline {
   readonly #events: VideoEvents;
   readonly #queue = new FrameQueue<VideoFrame>();
   readonly #decodeTimes = new RecentDurations();
-  readonly #fedAt = new Map<number, number>();
+  /** Chunks in the decoder by timestamp, and when they went in if that is worth measuring. */
+  readonly #fedAt = new Map<number, number | undefined>();
   #track: PlayableTrack | undefined;
   #pending: PendingChunk[] = [];
   #pendingBytes = 0;
@@ -212,7 +213,9 @@ export class VideoPipeline {
     if (decoder?.state !== "configured") return;
     this.#needsKey = false;
     const timestamp = Math.round(chunk.timestamp * 1000);
-    this.#fedAt.set(timestamp, performance.now());
+    // Behind others in the decoder, a chunk's time there says nothing about decoding.
+    const alone = this.#fedAt.size <= 1 && this.#pending.length === 0;
+    this.#fedAt.set(timestamp, alone ? performance.now() : undefined);
     try {
       decoder.decode(
         new EncodedVideoChunk({

@@ -29,7 +29,7 @@ function handle(message: ToWorker): void {
     case "canvas":
       return start(message.canvas);
     case "connect":
-      return player?.connect(message.source, message.requestedAt);
+      return player?.connect(message.source, message.requestedAt, message.endpoint);
     case "disconnect":
       return player?.disconnect();
     case "audio-port":

@@ -1,13 +1,14 @@
 /**
  * Where to connect and which certificate to accept. Asked anew before every connection, because a relay
- * renews its own certificate while viewers watch.
+ * renews its own certificate while viewers watch; for the first one by the page, while the worker starts.
  */
 
-import type { Source } from "../bridge";
-import { parseSource } from "../source";
+import type { Source } from "./bridge";
+import { parseSource } from "./source";
 
 export interface Endpoint {
-  readonly url: URL;
+  /** `https://host:port/`. */
+  readonly url: string;
   /** SHA-256 of the one certificate to accept; absent: one that the browser trusts. */
   readonly certificateHash?: Uint8Array<ArrayBuffer>;
 }
@@ -25,7 +26,7 @@ export async function resolveEndpoint(source: Source): Promise<Endpoint> {
   const page = new URL(source.pageUrl);
   if (relay && source.certificateHash) return endpoint(relay, source.certificateHash);
   // Another host's certificate is not ours to know: the browser has to trust it.
-  if (relay && relay.hostname !== page.hostname) return { url: relay };
+  if (relay && relay.hostname !== page.hostname) return { url: relay.href };
 
   const info = await fetchRelayInfo(page);
   const url = relay ?? new URL(`https://${page.hostname}:${info?.port ?? page.port}/`);
@@ -43,7 +44,7 @@ export function parseHash(hex: string): Uint8Array<ArrayBuffer> | undefined {
 
 function endpoint(url: URL, hex: string | null | undefined): Endpoint {
   const certificateHash = hex ? parseHash(hex) : undefined;
-  return { url, ...(certificateHash && { certificateHash }) };
+  return { url: url.href, ...(certificateHash && { certificateHash }) };
 }
 
 async function fetchRelayInfo(page: URL): Promise<RelayInfo | undefined> {
