@@ -26,21 +26,25 @@ pub(crate) const BOUND: &str = "bound";
 /// How often a wait looks at what it waits for.
 const POLL: Duration = Duration::from_millis(50);
 
-/// A command that ends when this process does. Add arguments with care: the program's own come first.
-pub(crate) fn bound_command(
-    program: impl AsRef<OsStr>,
-    args: impl IntoIterator<Item = impl AsRef<OsStr>>,
-) -> Command {
-    if cfg!(not(target_os = "linux")) {
-        let mut command = Command::new(program);
-        command.args(args);
-        return command;
-    }
+/// The same command, ending when this process does.
+pub(crate) fn bound(command: &Command) -> Command {
     // Not by its path: a build may have replaced the file since.
-    let mut command = Command::new("/proc/self/exe");
-    let parent = std::process::id().to_string();
-    command.arg(BOUND).arg(parent).arg("--").arg(program).args(args);
-    command
+    let mut bound = Command::new("/proc/self/exe");
+    bound.arg(BOUND).arg(std::process::id().to_string()).arg("--").arg(command.get_program());
+    if cfg!(not(target_os = "linux")) {
+        bound = Command::new(command.get_program());
+    }
+    bound.args(command.get_args());
+    if let Some(directory) = command.get_current_dir() {
+        bound.current_dir(directory);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bound.env(name, value),
+            None => bound.env_remove(name),
+        };
+    }
+    bound
 }
 
 /// What a bound child does first: binds its life to process `parent`, then becomes `program`.

@@ -19,7 +19,7 @@ use self::{
     ports::Ports,
 };
 use crate::{
-    child::{Running, Stop, bound_command},
+    child::{self, Running, Stop},
     player, project, tools,
 };
 
@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// What to publish: anything that `publisher --url` takes.
     #[arg(long, value_name = "SOURCE", default_value = "test:")]
     url: String,
+    /// Build optimised programs: minutes later at first, and the machine has less to do.
+    #[arg(long)]
+    release: bool,
 }
 
 /// Builds everything, starts it, shows the dashboard, and ends it all again.
@@ -51,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     for (node, ports) in [("root", &root), ("edge", &edge)] {
         ports.ensure_free(node, options.offset)?;
     }
-    if !build(&stop)? {
+    if !build(options.release, &stop)? {
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -59,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let output = if terminal { Output::File } else { Output::FileAndHere };
     let logs = project::target().join("demo");
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
-    let programs = project::target().join(PROFILE_DIRECTORY);
+    let programs = project::target().join(if options.release { "release" } else { "debug" });
     let start = |name, program, args: &[String]| {
         Member::start(name, &programs.join(program), args, &logs, output)
     };
@@ -99,49 +102,41 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// The demo runs optimised: a debug build's pixels are late.
-const PROFILE: &str = "release";
-const PROFILE_DIRECTORY: &str = "release";
-
 /// Builds what the demo runs; false when asked to end meanwhile.
-fn build(stop: &Stop) -> Result<bool> {
+fn build(release: bool, stop: &Stop) -> Result<bool> {
     tools::require(&[&tools::CXX])?;
     tools::recommend(&tools::NASM);
     if player::is_stale()? {
         tools::require_node()?;
         let directory = player::directory();
-        if player::packages_are_stale(&directory) {
-            let fetched = build_step("npm", &["ci", "--no-audit", "--no-fund"], &directory, stop)?;
-            if !fetched {
-                return Ok(false);
-            }
+        if player::packages_are_stale(&directory)
+            && !build_step(&player::install(&directory), stop)?
+        {
+            return Ok(false);
         }
-        if !build_step("npm", &["run", "build"], &directory, stop)? {
+        if !build_step(&player::npm(&directory, &["run", "build"]), stop)? {
             return Ok(false);
         }
     }
-    let cargo = project::cargo();
-    let args =
-        ["build", "--profile", PROFILE, "-p", "relay", "-p", "publisher", "-p", "tui", "--locked"];
-    build_step(&cargo.to_string_lossy(), &args, &project::path(""), stop)
+    // A debug build is there soonest, and holds 30 pictures a second: its codecs are optimised.
+    let mut args = vec!["build", "--locked", "-p", "relay", "-p", "publisher", "-p", "tui"];
+    args.extend(release.then_some("--release"));
+    build_step(&project::cargo(&args), stop)
 }
 
-fn build_step(program: &str, args: &[&str], directory: &Path, stop: &Stop) -> Result<bool> {
-    let shown = Path::new(program).file_name().unwrap_or_default().display();
-    println!("$ {shown} {}", args.join(" "));
-    let mut command: Command = bound_command(program, args);
-    command.current_dir(directory).stdin(Stdio::null());
-    let mut running = Running::start(&mut command)?;
-    loop {
-        let soon = Instant::now() + Duration::from_secs(3600);
+fn build_step(command: &Command, stop: &Stop) -> Result<bool> {
+    let shown = project::shown(command);
+    println!("$ {shown}");
+    let mut running = Running::start(child::bound(command).stdin(Stdio::null()))?;
+    while !stop.requested() {
+        let soon = Instant::now() + Duration::from_secs(60);
         match running.wait(soon, stop)? {
             Some(status) if status.success() => return Ok(true),
-            Some(_) if stop.requested() => return Ok(false),
-            Some(status) => bail!("{shown} {} failed: {status}", args.join(" ")),
-            None if stop.requested() => return Ok(false),
+            Some(status) => bail!("`{shown}` failed: {status}"),
             None => {}
         }
     }
+    Ok(false)
 }
 
 fn relay_args(node: &str, ports: &Ports, logs: &Path, upstream: Option<&str>) -> Vec<String> {
@@ -188,7 +183,8 @@ fn dashboard(tui: &Path, root: &Ports, stop: &Stop) -> Result<()> {
     }
     let url = format!("http://127.0.0.1:{}", root.admin);
     // In this process group, for only the foreground group may read the terminal.
-    let mut tui = bound_command(tui, [url]).spawn().context("cannot run the dashboard")?;
+    let mut tui =
+        child::bound(Command::new(tui).arg(url)).spawn().context("cannot run the dashboard")?;
     let status = loop {
         if let Some(status) = tui.try_wait().context("cannot wait for the dashboard")? {
             break status;

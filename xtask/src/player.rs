@@ -26,7 +26,12 @@ pub(crate) fn npm(directory: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// Whether `npm ci` has to run in `directory`: never done, or not since the lock file changed.
+/// Fetches the packages that the lock file of `directory` names.
+pub(crate) fn install(directory: &Path) -> Command {
+    npm(directory, &["ci", "--no-audit", "--no-fund"])
+}
+
+/// Whether [`install`] has to run in `directory`: never done, or not since the lock file changed.
 pub(crate) fn packages_are_stale(directory: &Path) -> bool {
     // npm notes here what it has installed.
     let installed = modified(&directory.join("node_modules/.package-lock.json"));

@@ -1,6 +1,9 @@
 //! Where things are in the working copy.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// A path below the working copy's top.
 pub(crate) fn path(below: impl AsRef<Path>) -> PathBuf {
@@ -13,7 +16,26 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| path("target"), PathBuf::from)
 }
 
-/// The cargo that runs this chore.
-pub(crate) fn cargo() -> std::ffi::OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+/// A cargo command at the top of the working copy, as if typed there.
+pub(crate) fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(path(""));
+    // What cargo told this program about itself. Build scripts that look at it, `ring`'s for one, would
+    // run again, and all above them be built again, at each change between `cargo` and `cargo xtask`.
+    for (name, _) in std::env::vars_os() {
+        if ABOUT_THIS_PACKAGE.iter().any(|start| name.to_string_lossy().starts_with(start)) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+const ABOUT_THIS_PACKAGE: [&str; 4] =
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"];
+
+/// How a command is written in a shell.
+pub(crate) fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

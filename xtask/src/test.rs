@@ -11,14 +11,12 @@ use std::{
 use anyhow::{Result, bail};
 use clap::Args;
 
-use self::{
-    counts::Counts,
-    run::{Run, cargo},
-};
+use self::{counts::Counts, run::Run};
 use crate::{
     child::Stop,
     player::{self, npm},
-    project, tools,
+    project::{self, cargo},
+    tools,
 };
 
 /// Which steps to run.

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::child::{Running, bound_command};
+use crate::child::{self, Running};
 
 /// How much of a program's log an error about it shows.
 const LAST_LINES: usize = 5;
@@ -46,7 +46,7 @@ impl Member {
     ) -> Result<Self> {
         let log = logs.join(name).with_extension("log");
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = bound_command(program, args);
+        let mut command = child::bound(Command::new(program).args(args));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // The demo is the same for everyone, whatever a shell's environment says.
         for (variable, _) in std::env::vars_os() {

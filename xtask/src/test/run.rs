@@ -13,7 +13,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::counts::Counts;
 use crate::{
-    child::{Running, Stop, bound_command},
+    child::{self, Running, Stop},
     player, project,
 };
 
@@ -47,12 +47,12 @@ impl Run {
         if !player::packages_are_stale(directory) {
             return Ok(());
         }
-        self.command(&player::npm(directory, &["ci", "--no-audit", "--no-fund"]))
+        self.command(&player::install(directory))
     }
 
     /// Whether `cargo nextest` is installed.
     pub(crate) fn has_nextest(&self) -> bool {
-        let mut version = cargo(&["nextest", "--version"]);
+        let mut version = project::cargo(&["nextest", "--version"]);
         let version = version.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         version.status().is_ok_and(|status| status.success())
     }
@@ -60,9 +60,11 @@ impl Run {
     /// Runs `command` to its end, showing and counting; fails when it does.
     pub(crate) fn command(&mut self, command: &Command) -> Result<()> {
         ensure!(!self.stop.requested(), "ended on request");
-        let shown = show(command);
+        let shown = project::shown(command);
         println!("$ {shown}");
-        let mut bound = bind(command);
+        let mut bound = child::bound(command);
+        // Colours would hide the counts.
+        bound.env("NO_COLOR", "1").env("CARGO_TERM_COLOR", "never").env_remove("FORCE_COLOR");
         bound.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut running = Running::start(&mut bound)?;
         let (sender, lines) = mpsc::sync_channel(LINES_AHEAD);
@@ -105,35 +107,6 @@ fn follow(lines: &Receiver<String>, mut done: impl FnMut() -> Result<bool>) -> R
         }
     }
     Ok(counts)
-}
-
-/// A cargo command at the top of the working copy.
-pub(crate) fn cargo(args: &[&str]) -> Command {
-    let mut command = Command::new(project::cargo());
-    command.args(args).current_dir(project::path(""));
-    command
-}
-
-/// The same command, ending with this process, without colours that would hide the counts.
-fn bind(command: &Command) -> Command {
-    let mut bound = bound_command(command.get_program(), command.get_args());
-    if let Some(directory) = command.get_current_dir() {
-        bound.current_dir(directory);
-    }
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => bound.env(name, value),
-            None => bound.env_remove(name),
-        };
-    }
-    bound.env("NO_COLOR", "1").env("CARGO_TERM_COLOR", "never").env_remove("FORCE_COLOR");
-    bound
-}
-
-fn show(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
-    let words = std::iter::once(program).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 fn read_lines(from: impl Read + Send + 'static, lines: SyncSender<String>) {
