@@ -109,7 +109,7 @@ async fn they_read_what_we_publish(transport: session::Transport) {
     let relay = machine.relay("relay", &[]);
     let broadcast = Broadcast::new(Namespace::from_path(NAMESPACE).unwrap());
     let mut track = broadcast.create_track(TRACK, TrackOptions { priority: 7 });
-    let _publication = common::publish(&broadcast, &relay).await;
+    let _publication = common::publish(&broadcast, &relay.address()).await;
 
     let (early, late) = (places(0).take(5), places(0).skip(5));
     track.begin_group(0);

@@ -5,7 +5,7 @@ use moqt::{FullTrackName, Namespace, Properties};
 use transport::publish::{Broadcast, PublishOptions, PublishStatus, TrackProducer};
 use transport::{Endpoint, EndpointConfig};
 
-use super::{Relay, within};
+use super::within;
 
 /// Payload sizes that objects take turns with: none, one byte, less and more than a packet, and
 /// more than a stream is read at once.
@@ -62,11 +62,10 @@ pub(crate) struct Publication {
 }
 
 /// Publishes at a relay and waits until it took the namespace.
-pub(crate) async fn publish(broadcast: &Broadcast, relay: &Relay) -> Publication {
+pub(crate) async fn publish(broadcast: &Broadcast, relay: &PublishOptions) -> Publication {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (connected, mut is_connected) = tokio::sync::mpsc::unbounded_channel();
-    let options = PublishOptions { relay: relay.url(), tls: relay.tls() };
-    let broadcast = broadcast.clone();
+    let (broadcast, options) = (broadcast.clone(), relay.clone());
     tokio::spawn(async move {
         let stopped = async {
             let _ = stopped.await;

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use transport::ClientTls;
+use transport::publish::PublishOptions;
 use url::Url;
 
 pub(crate) use broadcast::{Publication, object, publish, track_name, write};
@@ -121,6 +122,11 @@ impl Relay {
         let (_, rest) = log.split_once("fingerprint=").expect("the relay logs its fingerprint");
         let hex = rest.split_whitespace().next().unwrap();
         ClientTls { fingerprints: vec![hex.parse().unwrap()], disable_verify: false }
+    }
+
+    /// What a program must know of this relay to dial it.
+    pub(crate) fn address(&self) -> PublishOptions {
+        PublishOptions { relay: self.url(), tls: self.tls() }
     }
 
     /// Ends the process with no chance to say goodbye.
