@@ -1,11 +1,11 @@
 import { defineConfig } from "vitest/config";
-import { version } from "./package.json";
+import manifest from "./package.json" with { type: "json" };
 
 // Three pages and one library entry. The relay serves the pages at `/`, `/watch/…` and `/embed/…`, so
 // every asset address is absolute; the library keeps a stable name for pages elsewhere that import it.
 export default defineConfig({
   base: "/",
-  define: { __VERSION__: JSON.stringify(version) },
+  define: { __VERSION__: JSON.stringify(manifest.version) },
   build: {
     target: "es2022",
     modulePreload: { polyfill: false },

@@ -19,6 +19,17 @@ interface RelayInfo {
   readonly certificateHash: string | null;
 }
 
+/** Only the page's server knows where the relay is, and it doesn't say. */
+export class PageServerSilent extends Error {
+  readonly host: string;
+
+  constructor(host: string) {
+    super(`${host} doesn't answer`);
+    this.name = "PageServerSilent";
+    this.host = host;
+  }
+}
+
 const FETCH_TIMEOUT_MS = 3000;
 
 export async function resolveEndpoint(source: Source): Promise<Endpoint> {
@@ -29,7 +40,8 @@ export async function resolveEndpoint(source: Source): Promise<Endpoint> {
   if (relay && relay.hostname !== page.hostname) return { url: relay.href };
 
   const info = await fetchRelayInfo(page);
-  const url = relay ?? new URL(`https://${page.hostname}:${info?.port ?? page.port}/`);
+  if (!relay && !info) throw new PageServerSilent(page.host);
+  const url = relay ?? new URL(`https://${page.hostname}:${info?.port}/`);
   if (source.certificateHash) return endpoint(url, source.certificateHash);
   if (info) return endpoint(url, info.certificateHash);
   return endpoint(url, await fetchText(new URL("/certificate.sha256", page)));

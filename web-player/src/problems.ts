@@ -35,6 +35,11 @@ export const problems = {
       ? "It may be restarting, or the browser doesn't trust its certificate. Trying again."
       : "The network may block UDP, or the relay is down. Trying again.",
   }),
+  noServer: (host: string): Problem => ({
+    code: "unreachable",
+    message: `The server of this page, ${host}, doesn't answer.`,
+    hint: "It may be restarting. Trying again.",
+  }),
   protocol: (host: string): Problem => ({
     code: "protocol",
     message: `The relay at ${host} has no protocol version in common with this player.`,
@@ -47,7 +52,7 @@ export const problems = {
   }),
   notFound: (broadcast: string): Problem => ({
     code: "not-found",
-    message: `${broadcast} is not live right now: stream not found.`,
+    message: `Stream not found: ${broadcast} is not live yet.`,
     hint: "The picture starts here by itself when the stream does.",
   }),
   ended: (broadcast: string): Problem => ({

@@ -150,12 +150,12 @@ export class Controls {
     this.render(view);
   }
 
-  #renderLatency({ state, stats }: View): void {
+  #renderLatency({ state, stats, problem }: View): void {
     const playing = state === "playing";
     this.#live.classList.toggle("on", playing);
     const words: Record<PlayerState, string> = {
       playing: latencyWords(stats.latencyMs),
-      connecting: "Connecting",
+      connecting: problem ? "Waiting" : "Connecting",
       stalled: "Paused",
       reconnecting: "Reconnecting",
       failed: "Offline",

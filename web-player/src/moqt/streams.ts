@@ -56,7 +56,12 @@ export function streamReader(stream: ReadableStream<Uint8Array>, handleBytes: ()
 
 /** What to cancel or abort a stream with so that `code` reaches the peer. */
 export function cancelReason(code: number): unknown {
-  return typeof WebTransportError === "function"
-    ? new WebTransportError("", { source: "stream", streamErrorCode: code } as WebTransportErrorOptions)
-    : new Error(`stream reset code ${code}`);
+  if (typeof WebTransportError !== "function") return new Error(`stream reset code ${code}`);
+  const init: WebTransportErrorOptions = { source: "stream", streamErrorCode: code };
+  try {
+    return new WebTransportError("", init);
+  } catch {
+    // Chromium still has the constructor of earlier drafts, which takes everything in one argument.
+    return Reflect.construct(WebTransportError, [init]);
+  }
 }

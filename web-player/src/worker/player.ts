@@ -7,7 +7,7 @@
  */
 
 import type { FromWorker, PlayerState, Problem, Source } from "../bridge";
-import { type Endpoint, resolveEndpoint } from "../endpoint";
+import { type Endpoint, PageServerSilent, resolveEndpoint } from "../endpoint";
 import type { AssembledObject } from "../media/assembler";
 import type { MediaKind, Selection, Unplayable } from "../media/tracks";
 import { codeName, RequestErrorCode } from "../moqt/errors";
@@ -48,7 +48,7 @@ interface Candidate {
 export class Player implements ConnectionEvents {
   readonly #stage: Stage;
   readonly #post: (message: FromWorker) => void;
-  readonly #backoff = new Backoff({ firstMs: 150, mostMs: 4000 });
+  readonly #backoff = new Backoff({ firstMs: 150, mostMs: 2500 });
   #liveness = new Liveness();
   #watch = new Watch();
   #source: Source | undefined;
@@ -103,6 +103,7 @@ export class Player implements ConnectionEvents {
     if (this.#joinMs === null) {
       this.#joinMs = Math.max(0, Date.now() - this.#requestedAt);
       this.#postStats();
+      this.#announceAudio();
     }
     this.#problem = null;
     this.#updateState();
@@ -237,13 +238,7 @@ export class Player implements ConnectionEvents {
     const cause = error instanceof AttemptFailed ? error.cause : error;
     const host = error instanceof AttemptFailed ? error.host : "";
     if (cause instanceof NoCommonProtocol) return this.#setProblem(problems.protocol(host));
-    if (!this.#active) {
-      this.#setProblem(
-        cause instanceof ConnectFailed
-          ? problems.unreachable(host, cause.quick)
-          : problems.internal(cause instanceof Error ? cause.message : String(cause)),
-      );
-    }
+    if (!this.#active) this.#setProblem(problemOf(cause, host));
     if (!this.#active || this.#liveness.suspect) this.#retryLater();
   }
 
@@ -283,12 +278,16 @@ export class Player implements ConnectionEvents {
   #present(selection: Selection): void {
     this.#stage.setSelection(selection);
     if (this.#problem && this.#problem.code !== "unreachable") this.#problem = null;
-    const { audio } = selection;
-    if (audio) {
-      const { samplerate = 48_000, channels = 2 } = audio;
-      this.#post({ kind: "audio-format", sampleRate: samplerate, channels });
-    }
+    // Opening an audio device keeps a small machine busy: the first picture comes first.
+    if (this.#watch.started || !selection.video) this.#announceAudio();
     this.#updateState();
+  }
+
+  #announceAudio(): void {
+    const { audio } = this.#stage.selection;
+    if (!audio) return;
+    const { samplerate = 48_000, channels = 2 } = audio;
+    this.#post({ kind: "audio-format", sampleRate: samplerate, channels });
   }
 
   // Watching over it.
@@ -365,6 +364,12 @@ class AttemptFailed extends Error {
     super(`connecting to ${host} failed`, { cause });
     this.host = host;
   }
+}
+
+function problemOf(cause: unknown, host: string): Problem {
+  if (cause instanceof ConnectFailed) return problems.unreachable(host, cause.quick);
+  if (cause instanceof PageServerSilent) return problems.noServer(cause.host);
+  return problems.internal(cause instanceof Error ? cause.message : String(cause));
 }
 
 /** A session address together with the broadcast, as an element's src would say it. */
