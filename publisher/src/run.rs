@@ -157,7 +157,9 @@ fn describe(config: &media::TrackConfig) -> String {
     let string = &config.codec_string;
     match config.format {
         media::Format::Video { width, height, framerate } => {
-            let rate = framerate.map(|rate| format!(", {rate:.4} fps")).unwrap_or_default();
+            let rate = framerate
+                .map(|rate| format!(", {} fps", (rate * 100.0).round() / 100.0))
+                .unwrap_or_default();
             format!("video: {name} ({string}) {width}x{height}{rate}")
         }
         media::Format::Audio { sample_rate, channels } => {
