@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::{IntCoding, Properties, ProtocolError};
+use crate::{IntCoding, ProtocolError, RawProperties};
 
 /// What a unidirectional stream carries, told by its first integer ("Unidirectional Stream
 /// Types").
@@ -21,6 +21,7 @@ pub enum StreamKind {
 const SETUP: u64 = 0x2f00;
 const FETCH: u64 = 0x05;
 const PADDING: u64 = 0x132b_3e28;
+const PADDING_DATAGRAM: u64 = 0x132b_3e29;
 
 const PROPERTIES: u64 = 0x01;
 const SUBGROUP_ID_MODE: u64 = 0x06;
@@ -33,17 +34,22 @@ impl StreamKind {
     pub fn peek(buf: &[u8], coding: IntCoding) -> Result<Option<Self>, ProtocolError> {
         let Some((kind, _)) = coding.read(buf) else { return Ok(None) };
         match kind {
-            SETUP => Ok(Some(Self::Control)),
             FETCH => Ok(Some(Self::Fetch)),
-            PADDING => Ok(Some(Self::Padding)),
-            _ if is_subgroup(kind) => Ok(Some(Self::Subgroup)),
+            _ if is_subgroup(kind, coding) => Ok(Some(Self::Subgroup)),
+            SETUP if coding == IntCoding::LeadingOnes => Ok(Some(Self::Control)),
+            PADDING if coding == IntCoding::LeadingOnes => Ok(Some(Self::Padding)),
             _ => Err(ProtocolError::violation(format!("unknown stream type {kind:#x}"))),
         }
     }
 }
 
-fn is_subgroup(kind: u64) -> bool {
-    kind & !0x7f == 0 && kind & 0x10 != 0 && kind & SUBGROUP_ID_MODE != 0x06
+fn is_subgroup(kind: u64, coding: IntCoding) -> bool {
+    let flags = match coding {
+        IntCoding::LeadingOnes => 0x7f,
+        // Drafts with QUIC's integers do not say whether the first object is the first published.
+        IntCoding::Quic => 0x7f & !FIRST_OBJECT,
+    };
+    kind & !flags == 0 && kind & 0x10 != 0 && kind & SUBGROUP_ID_MODE != SUBGROUP_ID_MODE
 }
 
 /// How a subgroup header says which subgroup it is.
@@ -70,7 +76,8 @@ pub struct SubgroupHeader {
     pub properties: bool,
     /// Whether the subgroup holds the group's largest object.
     pub end_of_group: bool,
-    /// Whether the stream starts with the first object ever published in the subgroup.
+    /// Whether the stream starts with the first object ever published in the subgroup. Draft 16
+    /// cannot say it.
     pub first_object: bool,
 }
 
@@ -79,7 +86,7 @@ impl SubgroupHeader {
     pub fn decode(buf: &mut BytesMut, coding: IntCoding) -> Result<Option<Self>, ProtocolError> {
         let mut cursor = Cursor { buf, at: 0, coding };
         let Some(kind) = cursor.int() else { return Ok(None) };
-        if !is_subgroup(kind) {
+        if !is_subgroup(kind, coding) {
             return Err(ProtocolError::violation(format!(
                 "invalid SUBGROUP_HEADER type {kind:#x}"
             )));
@@ -127,7 +134,7 @@ impl SubgroupHeader {
             | mode << 1
             | flag(self.end_of_group, END_OF_GROUP)
             | flag(self.priority.is_none(), DEFAULT_PRIORITY)
-            | flag(self.first_object, FIRST_OBJECT);
+            | flag(self.first_object && coding == IntCoding::LeadingOnes, FIRST_OBJECT);
         coding.write(buf, kind);
         coding.write(buf, self.track_alias);
         coding.write(buf, self.group);
@@ -158,6 +165,12 @@ impl FetchHeader {
         let length = cursor.at;
         buf.advance(length);
         Ok(Some(Self { request }))
+    }
+
+    /// Appends the header.
+    pub fn encode(&self, buf: &mut BytesMut, coding: IntCoding) {
+        coding.write(buf, FETCH);
+        coding.write(buf, self.request);
     }
 }
 
@@ -265,7 +278,7 @@ impl Datagram {
     pub fn decode(bytes: Bytes, coding: IntCoding) -> Result<Option<Self>, ProtocolError> {
         let mut r = crate::Reader::new(bytes, coding);
         let kind = r.int("datagram type")?;
-        if kind == PADDING {
+        if kind == PADDING_DATAGRAM && coding == IntCoding::LeadingOnes {
             return Ok(None);
         }
         let both = STATUS | DATAGRAM_END_OF_GROUP;
@@ -283,7 +296,7 @@ impl Datagram {
             if properties.is_empty() {
                 return Err(ProtocolError::violation("a datagram's Properties Length is 0"));
             }
-            Properties::decode(properties.clone(), coding)?;
+            RawProperties::new(&properties, coding).check()?;
             properties
         };
         let body = if kind & STATUS == 0 {
@@ -415,6 +428,37 @@ mod tests {
                 prop_assert_eq!(again, Ok(Some(datagram)));
             }
         }
+    }
+
+    #[test]
+    fn padding_is_nothing() {
+        let datagram = Bytes::from_static(&[0xf0, 0x13, 0x2b, 0x3e, 0x29, 0, 0]);
+        assert_eq!(Datagram::decode(datagram, IntCoding::LeadingOnes), Ok(None));
+        // A stream's padding is no datagram's, nor the other way round.
+        let stream = [0xf0, 0x13, 0x2b, 0x3e, 0x28];
+        assert!(Datagram::decode(Bytes::copy_from_slice(&stream), IntCoding::LeadingOnes).is_err());
+        let kind = StreamKind::peek(&stream, IntCoding::LeadingOnes);
+        assert_eq!(kind, Ok(Some(StreamKind::Padding)));
+    }
+
+    #[test]
+    fn draft_16_does_not_know_first_objects() {
+        assert!(StreamKind::peek(&[0x40, 0x50], IntCoding::Quic).is_err());
+        assert!(StreamKind::peek(&[0x6f, 0x00], IntCoding::Quic).is_err());
+        let header = SubgroupHeader {
+            track_alias: 1,
+            group: 2,
+            subgroup: SubgroupId::Known(0),
+            priority: None,
+            properties: false,
+            end_of_group: false,
+            first_object: true,
+        };
+        let mut buf = BytesMut::new();
+        header.encode(&mut buf, IntCoding::Quic);
+        assert_eq!(&buf[..], &[0x30, 1, 2]);
+        let decoded = SubgroupHeader::decode(&mut buf, IntCoding::Quic).unwrap().unwrap();
+        assert_eq!(decoded, SubgroupHeader { first_object: false, ..header });
     }
 
     #[test]

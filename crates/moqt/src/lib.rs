@@ -47,7 +47,7 @@ pub use message::{
 };
 pub use name::{FullTrackName, NameError, Namespace};
 pub use params::{Filter, GroupOrder, Location, Parameters};
-pub use properties::{Properties, PropertyValue, property};
+pub use properties::{Properties, PropertyValue, RawProperties, RawValue, property};
 pub use scanner::{ObjectMark, ObjectScanner};
 pub use session::{Alias, Config, Event, Limits, Output, Role, Session, StreamId, Transport};
 pub use token::AuthToken;

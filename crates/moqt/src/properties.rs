@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{IntCoding, ProtocolError, Reader, Writer};
+use crate::{IntCoding, ProtocolError, Writer};
 
 /// Property types that this crate or its users look at ("MOQT Properties"; LOC's from its draft).
 pub mod property {
@@ -24,10 +24,127 @@ pub mod property {
     pub const PRIOR_GROUP_ID_GAP: u64 = 0x3c;
     /// Object: PRIOR_OBJECT_ID_GAP.
     pub const PRIOR_OBJECT_ID_GAP: u64 = 0x3e;
+
+    /// Whether a track with a property of this type may only be handled by those who understand
+    /// it ("Mandatory Track Properties").
+    pub const fn is_mandatory(kind: u64) -> bool {
+        matches!(kind, 0x4000..=0x7fff)
+    }
 }
 
 /// Longest value of a key-value pair in bytes.
-const MAX_VALUE: usize = u16::MAX as usize;
+const MAX_VALUE: u64 = u16::MAX as u64;
+
+/// A property's value where it lies in a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawValue<'a> {
+    /// Of an even type.
+    Int(u64),
+    /// Of an odd type.
+    Bytes(&'a [u8]),
+}
+
+/// Walks encoded properties without copying or allocating; stops after the first error.
+#[derive(Clone, Debug)]
+pub struct RawProperties<'a> {
+    rest: &'a [u8],
+    coding: IntCoding,
+    kind: u64,
+}
+
+impl<'a> RawProperties<'a> {
+    /// The pairs that fill `bytes` wholly, without a length before them.
+    pub fn new(bytes: &'a [u8], coding: IntCoding) -> Self {
+        Self { rest: bytes, coding, kind: 0 }
+    }
+
+    /// Walks all pairs and says what is wrong with them, if anything.
+    pub fn check(mut self) -> Result<(), ProtocolError> {
+        self.try_for_each(|pair| pair.map(drop))
+    }
+
+    /// The first integer of this type, in the mutable list or inside Immutable Properties.
+    pub fn find_int(self, kind: u64) -> Option<u64> {
+        match self.find(kind)? {
+            RawValue::Int(value) => Some(value),
+            RawValue::Bytes(_) => None,
+        }
+    }
+
+    /// The first bytes of this type, in the mutable list or inside Immutable Properties.
+    pub fn find_bytes(self, kind: u64) -> Option<&'a [u8]> {
+        match self.find(kind)? {
+            RawValue::Bytes(value) => Some(value),
+            RawValue::Int(_) => None,
+        }
+    }
+
+    fn find(self, kind: u64) -> Option<RawValue<'a>> {
+        let coding = self.coding;
+        let mut immutable = None;
+        for pair in self {
+            match pair.ok()? {
+                (found, value) if found == kind => return Some(value),
+                (property::IMMUTABLE, RawValue::Bytes(bytes)) => immutable = Some(bytes),
+                _ => {}
+            }
+        }
+        // Once only: immutable properties inside immutable ones make a track malformed.
+        RawProperties::new(immutable?, coding)
+            .map_while(Result::ok)
+            .find_map(|(found, value)| (found == kind).then_some(value))
+    }
+
+    fn take(&mut self, length: u64) -> Result<&'a [u8], ProtocolError> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(truncated)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn int(&mut self) -> Result<u64, ProtocolError> {
+        let (value, length) = self.coding.read(self.rest).ok_or_else(truncated)?;
+        self.rest = &self.rest[length..];
+        Ok(value)
+    }
+
+    fn pair(&mut self) -> Result<(u64, RawValue<'a>), ProtocolError> {
+        let delta = self.int()?;
+        self.kind = self
+            .kind
+            .checked_add(delta)
+            .ok_or_else(|| ProtocolError::violation("a key-value pair's type exceeds 2^64-1"))?;
+        if self.kind.is_multiple_of(2) {
+            return Ok((self.kind, RawValue::Int(self.int()?)));
+        }
+        let length = self.int()?;
+        if length > MAX_VALUE {
+            return Err(ProtocolError::violation(format!(
+                "a key-value pair's value is {length} bytes, at most {MAX_VALUE} are allowed"
+            )));
+        }
+        Ok((self.kind, RawValue::Bytes(self.take(length)?)))
+    }
+}
+
+fn truncated() -> ProtocolError {
+    ProtocolError::violation("properties end inside a key-value pair")
+}
+
+impl<'a> Iterator for RawProperties<'a> {
+    type Item = Result<(u64, RawValue<'a>), ProtocolError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let pair = self.pair();
+        if pair.is_err() {
+            self.rest = &[];
+        }
+        Some(pair)
+    }
+}
 
 /// The value of a property: even types hold an integer, odd types bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +156,9 @@ pub enum PropertyValue {
 }
 
 /// A list of properties, ordered by type as the wire's delta encoding needs.
+///
+/// Immutable Properties are kept as drafts 17 and later encode them, whatever draft they came
+/// from; only crossing to a draft with other integers re-encodes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties(Vec<(u64, PropertyValue)>);
 
@@ -74,7 +194,7 @@ impl Properties {
     pub fn push_bytes(&mut self, kind: u64, value: impl Into<Bytes>) {
         let value = value.into();
         assert!(!kind.is_multiple_of(2), "property type {kind:#x} is even and holds an integer");
-        assert!(value.len() <= MAX_VALUE, "a property holds at most {MAX_VALUE} bytes");
+        assert!(value.len() as u64 <= MAX_VALUE, "a property holds at most {MAX_VALUE} bytes");
         self.insert(kind, PropertyValue::Bytes(value));
     }
 
@@ -85,45 +205,62 @@ impl Properties {
 
     /// The first integer of this type, in the mutable list or inside Immutable Properties.
     pub fn int(&self, kind: u64) -> Option<u64> {
-        match self.find(kind)? {
-            PropertyValue::Int(value) => Some(value),
-            PropertyValue::Bytes(_) => None,
+        match self.own(kind) {
+            Some(PropertyValue::Int(value)) => Some(*value),
+            Some(PropertyValue::Bytes(_)) => None,
+            None => RawProperties::new(self.immutable()?, IntCoding::LeadingOnes).find_int(kind),
         }
     }
 
     /// The first bytes of this type, in the mutable list or inside Immutable Properties.
     pub fn bytes(&self, kind: u64) -> Option<Bytes> {
-        match self.find(kind)? {
-            PropertyValue::Bytes(value) => Some(value),
+        match self.own(kind) {
+            Some(PropertyValue::Bytes(value)) => Some(value.clone()),
+            Some(PropertyValue::Int(_)) => None,
+            None => {
+                let immutable = self.immutable()?;
+                RawProperties::new(immutable, IntCoding::LeadingOnes)
+                    .find_bytes(kind)
+                    .map(|value| immutable.slice_ref(value))
+            }
+        }
+    }
+
+    /// The first mandatory property, which we understand none of, in the mutable list or inside
+    /// Immutable Properties ("Mandatory Track Properties").
+    pub fn mandatory(&self) -> Option<u64> {
+        let own = self.0.iter().map(|(kind, _)| *kind).find(|kind| property::is_mandatory(*kind));
+        own.or_else(|| {
+            RawProperties::new(self.immutable()?, IntCoding::LeadingOnes)
+                .map_while(Result::ok)
+                .map(|(kind, _)| kind)
+                .find(|kind| property::is_mandatory(*kind))
+        })
+    }
+
+    fn own(&self, kind: u64) -> Option<&PropertyValue> {
+        self.0.iter().find_map(|(other, value)| (*other == kind).then_some(value))
+    }
+
+    fn immutable(&self) -> Option<&Bytes> {
+        match self.own(property::IMMUTABLE)? {
+            PropertyValue::Bytes(bytes) => Some(bytes),
             PropertyValue::Int(_) => None,
         }
     }
 
-    fn find(&self, kind: u64) -> Option<PropertyValue> {
-        if let Some((_, value)) = self.0.iter().find(|(other, _)| *other == kind) {
-            return Some(value.clone());
-        }
-        if kind == property::IMMUTABLE {
-            return None;
-        }
-        let immutable = self.bytes(property::IMMUTABLE)?;
-        Self::decode(immutable, IntCoding::LeadingOnes).ok()?.find(kind)
-    }
-
     /// Parses pairs that fill `bytes` wholly.
+    #[expect(clippy::needless_pass_by_value, reason = "the values share the bytes")]
     pub fn decode(bytes: Bytes, coding: IntCoding) -> Result<Self, ProtocolError> {
-        let mut reader = Reader::new(bytes, coding);
         let mut pairs = Vec::new();
-        let mut kind = 0u64;
-        while !reader.is_empty() {
-            let delta = reader.int("Delta Type")?;
-            kind = kind.checked_add(delta).ok_or_else(|| {
-                ProtocolError::violation("a key-value pair's type exceeds 2^64-1")
-            })?;
-            let value = if kind.is_multiple_of(2) {
-                PropertyValue::Int(reader.int("Key-Value-Pair Value")?)
-            } else {
-                PropertyValue::Bytes(reader.prefixed(MAX_VALUE, "Key-Value-Pair Value")?)
+        for pair in RawProperties::new(&bytes, coding) {
+            let (kind, value) = pair?;
+            let value = match value {
+                RawValue::Int(value) => PropertyValue::Int(value),
+                RawValue::Bytes(value) => {
+                    let value = bytes.slice_ref(value);
+                    PropertyValue::Bytes(recode(kind, value, coding, IntCoding::LeadingOnes))
+                }
             };
             pairs.push((kind, value));
         }
@@ -138,7 +275,11 @@ impl Properties {
             previous = *kind;
             match value {
                 PropertyValue::Int(value) => writer.int(*value),
-                PropertyValue::Bytes(value) => writer.prefixed(value),
+                PropertyValue::Bytes(value) => {
+                    let coding = writer.coding();
+                    let value = recode(*kind, value.clone(), IntCoding::LeadingOnes, coding);
+                    writer.prefixed(&value);
+                }
             }
         }
     }
@@ -156,6 +297,41 @@ impl Properties {
         coding.write(buf, bytes.len() as u64);
         buf.extend_from_slice(&bytes);
     }
+
+    /// Encoded properties as another coding has them, for an object that crosses drafts; `None`
+    /// when they cannot be said there.
+    pub fn transcode(bytes: &Bytes, from: IntCoding, to: IntCoding) -> Option<Bytes> {
+        if from == to {
+            return Some(bytes.clone());
+        }
+        let properties = Self::decode(bytes.clone(), from).ok()?;
+        let mut writer = Writer::new(to);
+        properties.encode(&mut writer);
+        (!writer.overflowed()).then(|| writer.finish())
+    }
+}
+
+/// The value of a property in another coding: only Immutable Properties have integers inside.
+/// What cannot be parsed or said stays as it is.
+fn recode(kind: u64, value: Bytes, from: IntCoding, to: IntCoding) -> Bytes {
+    if kind != property::IMMUTABLE || from == to {
+        return value;
+    }
+    let mut writer = Writer::new(to);
+    let mut previous = 0;
+    for pair in RawProperties::new(&value, from) {
+        let Ok((kind, inner)) = pair else { return value };
+        writer.int(kind - previous);
+        previous = kind;
+        match inner {
+            RawValue::Int(inner) => writer.int(inner),
+            RawValue::Bytes(inner) => writer.prefixed(inner),
+        }
+    }
+    if writer.overflowed() || writer.len() as u64 > MAX_VALUE {
+        return value;
+    }
+    writer.finish()
 }
 
 #[cfg(test)]
@@ -179,6 +355,48 @@ mod tests {
         let mut outer = Properties::new();
         outer.push_bytes(property::IMMUTABLE, inner.to_bytes(IntCoding::LeadingOnes));
         assert_eq!(outer.int(0x10), Some(7));
+    }
+
+    /// A peer can nest 16,000 of them in one message: a search that followed would overflow the
+    /// stack.
+    #[test]
+    fn immutable_properties_inside_immutable_ones_are_not_searched() {
+        let mut nested = Bytes::from_static(&[0x10, 7]);
+        while nested.len() < 60_000 {
+            let mut outer = Properties::new();
+            outer.push_bytes(property::IMMUTABLE, nested);
+            nested = outer.to_bytes(IntCoding::LeadingOnes);
+        }
+        let properties = Properties::decode(nested, IntCoding::LeadingOnes).unwrap();
+        assert_eq!(properties.int(0x10), None);
+    }
+
+    #[test]
+    fn properties_cross_drafts_with_their_integers_rewritten() {
+        let mut inner = Properties::new();
+        inner.push_int(0x10, 300);
+        let mut outer = Properties::new();
+        outer.push_int(0x08, 90_000);
+        outer.push_bytes(property::IMMUTABLE, inner.to_bytes(IntCoding::LeadingOnes));
+        let ours = outer.to_bytes(IntCoding::LeadingOnes);
+        let quic = Properties::transcode(&ours, IntCoding::LeadingOnes, IntCoding::Quic).unwrap();
+        assert_eq!(&quic[..], &[0x08, 0x80, 0x01, 0x5f, 0x90, 0x03, 3, 0x10, 0x41, 0x2c]);
+        let back = Properties::transcode(&quic, IntCoding::Quic, IntCoding::LeadingOnes);
+        assert_eq!(back, Some(ours));
+        outer.push_int(0x0c, u64::MAX);
+        let ours = outer.to_bytes(IntCoding::LeadingOnes);
+        assert_eq!(Properties::transcode(&ours, IntCoding::LeadingOnes, IntCoding::Quic), None);
+    }
+
+    #[test]
+    fn mandatory_properties_are_noticed_wherever_they_are() {
+        let mut inner = Properties::new();
+        inner.push_int(0x4000, 1);
+        assert_eq!(inner.mandatory(), Some(0x4000));
+        let mut outer = Properties::new();
+        outer.push_bytes(property::IMMUTABLE, inner.to_bytes(IntCoding::LeadingOnes));
+        assert_eq!(outer.mandatory(), Some(0x4000));
+        assert_eq!(Properties::new().mandatory(), None);
     }
 
     #[test]
