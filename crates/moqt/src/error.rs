@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::Version;
+
 macro_rules! codes {
     ($(#[$doc:meta])* $name:ident { $($(#[$cdoc:meta])* $code:ident = $value:literal,)* }) => {
         $(#[$doc])*
@@ -54,6 +56,8 @@ codes! {
         DUPLICATE_TRACK_ALIAS = 0x5,
         /// A key-value pair whose value does not fit its type.
         KEY_VALUE_FORMATTING_ERROR = 0x6,
+        /// A request ID beyond MAX_REQUEST_ID (draft 16).
+        TOO_MANY_REQUESTS = 0x7,
         /// PATH where it may not be, or one that is not served.
         INVALID_PATH = 0x8,
         /// PATH that is no path.
@@ -80,6 +84,8 @@ codes! {
         INVALID_AUTHORITY = 0x19,
         /// AUTHORITY that is no authority.
         MALFORMED_AUTHORITY = 0x1a,
+        /// More unanswered updates of one request than MAX_REQUEST_UPDATES allows.
+        TOO_MANY_REQUEST_UPDATES = 0x1b,
     }
 }
 
@@ -122,6 +128,10 @@ codes! {
         UNSUPPORTED_EXTENSION = 0x33,
         /// To be had elsewhere.
         REDIRECT = 0x34,
+        /// The filters of too many subscribers contradict each other.
+        CONFLICTING_FILTERS = 0x35,
+        /// A filter that makes no sense, or more ranges than MAX_FILTER_RANGES allows.
+        INVALID_FILTER = 0x36,
     }
 }
 
@@ -174,6 +184,29 @@ codes! {
         EXCESSIVE_LOAD = 0x9,
         /// The track broke the rules.
         MALFORMED_TRACK = 0x12,
+    }
+}
+
+impl ResetCode {
+    /// The code that says this in `version`. Draft 16 numbers two codes otherwise and lacks some:
+    /// those become the nearest one it has.
+    pub fn to_wire(self, version: Version) -> u64 {
+        match (version, self) {
+            (Version::Draft16, Self::UNKNOWN_OBJECT_STATUS) => 0x4,
+            (Version::Draft16, Self::GOING_AWAY | Self::TOO_FAR_BEHIND | Self::EXCESSIVE_LOAD) => {
+                Self::CANCELLED.0
+            }
+            (Version::Draft16, Self::EXPIRED_AUTH_TOKEN) => Self::CANCELLED.0,
+            _ => self.0,
+        }
+    }
+
+    /// What `code` says in `version`.
+    pub fn from_wire(code: u64, version: Version) -> Self {
+        match (version, code) {
+            (Version::Draft16, 0x4) => Self::UNKNOWN_OBJECT_STATUS,
+            _ => Self(code),
+        }
     }
 }
 

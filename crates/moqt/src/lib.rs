@@ -21,10 +21,13 @@
 //! Whatever a peer sends, the answer is a [`ProtocolError`] with the session termination code the
 //! draft asks for; nothing panics and nothing grows past the bounds in [`Limits`].
 
+mod backfill;
 mod buf;
 pub mod codec;
 mod data;
 mod error;
+mod fetch;
+mod filter;
 mod message;
 mod name;
 mod params;
@@ -34,19 +37,24 @@ mod session;
 mod token;
 mod version;
 
+pub use backfill::Backfill;
 pub use buf::{IntCoding, Reader, Writer};
 pub use data::{
     Datagram, DatagramBody, FetchHeader, ObjectHeader, ObjectStatus, StreamKind, SubgroupHeader,
     SubgroupId,
 };
 pub use error::{ProtocolError, PublishDoneCode, RequestErrorCode, ResetCode, SessionCode};
+pub use fetch::{FetchMark, FetchObject, FetchScanner, FetchWriter, Gap, OutOfOrder};
+pub use filter::{
+    Filter, InvalidFilter, Location, LocationFilter, LocationRange, RangeField, RangeFilter,
+};
 pub use message::{
     Fetch, FetchOk, FetchRange, GoAway, Message, Publish, PublishBlocked, PublishDone,
     PublishNamespace, Redirect, Request, RequestError, RequestId, RequestOk, RequestUpdate,
     Response, Setup, Subscribe, SubscribeNamespace, SubscribeOk, SubscribeTracks, TrackStatus,
 };
 pub use name::{FullTrackName, NameError, Namespace};
-pub use params::{Filter, GroupOrder, Location, Parameters};
+pub use params::{Fill, GroupOrder, Parameters};
 pub use properties::{Properties, PropertyValue, RawProperties, RawValue, property};
 pub use scanner::{ObjectMark, ObjectScanner};
 pub use session::{Alias, Config, Event, Limits, Output, Role, Session, StreamId, Transport};

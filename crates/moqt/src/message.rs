@@ -68,8 +68,10 @@ pub enum Response {
     Namespace(Namespace),
     /// NAMESPACE_DONE: this suffix is no longer published.
     NamespaceDone(Namespace),
-    /// PUBLISH_BLOCKED
+    /// PUBLISH_BLOCKED, called PUBLISH_SKIPPED since draft 19
     PublishBlocked(PublishBlocked),
+    /// PUBLISH_STATE_NOTIFY: the publisher changed these by itself.
+    StateNotify(Parameters),
 }
 
 /// SETUP ("SETUP").
@@ -83,6 +85,10 @@ pub struct Setup {
     pub max_auth_token_cache_size: Option<u64>,
     /// AUTHORIZATION_TOKEN, any number of them.
     pub authorization_tokens: Vec<AuthToken>,
+    /// MAX_FILTER_RANGES: how many ranges all filters of a request may have.
+    pub max_filter_ranges: Option<u64>,
+    /// MAX_REQUEST_UPDATES: how many updates of a request may be unanswered; 0: no limit.
+    pub max_request_updates: Option<u64>,
     /// MOQT_IMPLEMENTATION: name and version of the sender's software.
     pub implementation: Option<Bytes>,
     /// Our own option: the name a relay goes by in its tree. Others ignore it.
@@ -94,9 +100,9 @@ pub struct Setup {
 pub struct GoAway {
     /// Where to go instead; empty: here again.
     pub uri: Bytes,
-    /// How long the sender will wait, milliseconds; 0: not said.
+    /// How long the sender will wait, milliseconds; 0: not said. Draft 16 cannot say it.
     pub timeout: u64,
-    /// On the control stream: the smallest request that was not processed.
+    /// On draft 18's control stream: the smallest request that was not processed.
     pub request: Option<RequestId>,
 }
 
@@ -156,13 +162,18 @@ pub struct Publish {
 pub struct PublishDone {
     /// Why.
     pub code: PublishDoneCode,
-    /// Data streams opened for the subscription, or 2^62-1 when not known.
+    /// Data streams opened for the subscription, or [`PublishDone::UNKNOWN_COUNT`].
     pub stream_count: u64,
     /// Why, in words.
     pub reason: Bytes,
 }
 
-/// FETCH ("FETCH").
+impl PublishDone {
+    /// The publisher did not count its streams.
+    pub const UNKNOWN_COUNT: u64 = u64::MAX;
+}
+
+/// FETCH ("FETCH"). [`crate::Backfill`] is what a publisher makes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
     /// Which objects.
@@ -174,23 +185,33 @@ pub struct Fetch {
 /// Which objects a FETCH wants ("Fetch Handling").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchRange {
-    /// Of any track.
+    /// Of any track. A `start` after `end` is refused.
     Standalone {
         /// The track.
         track: FullTrackName,
         /// First object.
         start: Location,
-        /// Last object plus 1; object 0 is all of the group.
+        /// Last object, itself included; object 2^64-1 is the end of the group, and
+        /// [`Location::LAST`] the track's Largest Object.
         end: Location,
     },
-    /// Up to a subscription's joining location, from this many groups before it.
+    /// Of any track, from the start of a group that lies this many before the next one, to the
+    /// Largest Object; 0 wants nothing that exists. Not in drafts 16 and 18.
+    RelativeStart {
+        /// The track.
+        track: FullTrackName,
+        /// How many groups before the next.
+        groups: u64,
+    },
+    /// Up to a subscription's joining location, from this many groups before it. In drafts 16
+    /// and 18 only: later ones have [`Parameters::fill`].
     RelativeJoining {
         /// The subscription.
         joining: RequestId,
         /// Groups before the joining location's.
         groups: u64,
     },
-    /// Up to a subscription's joining location, from this group on.
+    /// Up to a subscription's joining location, from this group on. In drafts 16 and 18 only.
     AbsoluteJoining {
         /// The subscription.
         joining: RequestId,
@@ -204,7 +225,7 @@ pub enum FetchRange {
 pub struct FetchOk {
     /// Whether `end` is the track's last object.
     pub end_of_track: bool,
-    /// Last object plus 1; object 0 is all of the group.
+    /// Last object, itself included; object 2^64-1 is the end of the group.
     pub end: Location,
     /// Parameters.
     pub parameters: Parameters,
@@ -230,7 +251,7 @@ pub struct SubscribeNamespace {
     pub parameters: Parameters,
 }
 
-/// SUBSCRIBE_TRACKS ("SUBSCRIBE_TRACKS").
+/// SUBSCRIBE_TRACKS ("SUBSCRIBE_TRACKS"; in draft 16 a SUBSCRIBE_NAMESPACE that wants PUBLISH).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscribeTracks {
     /// The first fields of every namespace wanted.
@@ -239,7 +260,7 @@ pub struct SubscribeTracks {
     pub parameters: Parameters,
 }
 
-/// PUBLISH_BLOCKED ("PUBLISH_BLOCKED").
+/// PUBLISH_BLOCKED ("PUBLISH_BLOCKED"; "PUBLISH_SKIPPED" since draft 19).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishBlocked {
     /// The namespace's fields after the requested prefix.

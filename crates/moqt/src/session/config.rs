@@ -27,13 +27,22 @@ pub enum Transport {
 pub struct Limits {
     /// Requests the peer may have open at once; one more is refused with EXCESSIVE_LOAD.
     pub requests: usize,
+    /// Namespaces the peer may name in answer to one SUBSCRIBE_NAMESPACE; one more cancels it.
+    pub namespaces: usize,
+    /// Updates of one request the peer may send before we answer, where the draft sets no limit.
+    pub updates: usize,
     /// How long the peer's SETUP may take.
     pub setup_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests: 512, setup_timeout: Duration::from_secs(10) }
+        Self {
+            requests: 512,
+            namespaces: 16 * 1024,
+            updates: 256,
+            setup_timeout: Duration::from_secs(10),
+        }
     }
 }
 

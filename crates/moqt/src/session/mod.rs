@@ -5,10 +5,19 @@
 //! bidirectional stream that the peer opens a [`StreamId`] with [`Session::accept_stream`].
 //! Data streams and datagrams stay with the shell, which asks [`Session::track_alias`] whose they
 //! are.
+//!
+//! Draft 16 has one bidirectional control stream instead. The shell need not know: such a session
+//! never puts out [`Output::Control`], its control stream is one of those that
+//! [`Output::Request`] opens (at the client) or [`Session::accept_stream`] announces (at the
+//! server), and requests without a stream of their own are kept apart inside.
 
+mod aliases;
 mod config;
+mod incoming;
 mod request;
 mod rules;
+mod shared;
+mod streams;
 mod tokens;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,14 +25,17 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+pub use aliases::Alias;
+use aliases::Aliases;
 pub use config::{Config, Limits, Role, Transport};
-use request::{Kind, Phase, RequestState, Side};
+use request::{Kind, PendingUpdate, Phase, RequestState, Side};
 use tokens::TokenCache;
 
-use crate::codec::{self, TooLong};
+use crate::codec::EncodeError;
 use crate::{
-    GoAway, Message, Parameters, ProtocolError, Request, RequestError, RequestErrorCode, RequestId,
-    RequestOk, RequestUpdate, ResetCode, Response, SessionCode, Setup, Version,
+    Fill, GoAway, Message, Parameters, ProtocolError, PublishDone, PublishDoneCode, Request,
+    RequestError, RequestId, RequestOk, RequestUpdate, ResetCode, Response, SessionCode, Setup,
+    Subscribe, Version,
 };
 
 /// A bidirectional stream, as the session and its shell call it. Not QUIC's number.
@@ -33,9 +45,9 @@ pub struct StreamId(u64);
 /// What the shell must do, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Append to our control stream, opening it first.
+    /// Append to our unidirectional control stream, opening it first.
     Control(Bytes),
-    /// Append to a request stream, opening it when the session never named it before.
+    /// Append to a bidirectional stream, opening it when the session never named it before.
     Request {
         /// The stream.
         stream: StreamId,
@@ -68,7 +80,7 @@ pub enum Event {
     Requested {
         /// The request.
         id: RequestId,
-        /// What is asked.
+        /// What is asked. [`crate::Backfill`] finds in it what is wanted of a track's past.
         request: Request,
     },
     /// The peer changes a request. Answer with [`Session::respond_update`].
@@ -81,7 +93,7 @@ pub enum Event {
     /// The peer answered our request, or went on answering. After [`Response::Error`] and
     /// [`Response::PublishDone`] the request is over.
     Responded {
-        /// Our request.
+        /// Our request, or the peer's PUBLISH that is done.
         id: RequestId,
         /// The answer.
         response: Response,
@@ -100,7 +112,8 @@ pub enum Event {
         /// Where to.
         goaway: GoAway,
     },
-    /// A request ended with no word, by either side's stream ending or being reset.
+    /// A request ended with no word, by either side's stream ending or being reset. A FETCH of
+    /// ours that was answered has no more to say after this, but its objects may still come.
     Ended {
         /// The request.
         id: RequestId,
@@ -108,24 +121,6 @@ pub enum Event {
         code: Option<ResetCode>,
     },
 }
-
-/// Whose data a track alias announces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alias {
-    /// Objects of this subscription.
-    Request(RequestId),
-    /// A subscription that is over: read nothing more.
-    Retired,
-    /// Not known yet: the answer that names it may still come.
-    Unknown,
-}
-
-/// How many ended subscriptions' aliases are remembered, so that their late streams are dropped
-/// at once instead of being waited for.
-const RETIRED_ALIASES: usize = 256;
-
-/// Most bytes held of a message that is not whole: a payload and its framing.
-const MAX_MESSAGE: usize = u16::MAX as usize + 11;
 
 #[derive(Debug)]
 struct Incoming {
@@ -139,12 +134,13 @@ struct Incoming {
 pub struct Session {
     config: Config,
     control: BytesMut,
+    /// Draft 16's control stream and what comes with it.
+    shared: Option<shared::Shared>,
     peer: Option<Setup>,
     setup_deadline: Instant,
     streams: HashMap<StreamId, Incoming>,
     requests: HashMap<RequestId, RequestState>,
-    aliases: HashMap<u64, RequestId>,
-    retired: VecDeque<u64>,
+    aliases: Aliases,
     tokens: TokenCache,
     peer_ids: rules::SeenIds,
     next_stream: u64,
@@ -160,19 +156,18 @@ pub struct Session {
 impl Session {
     /// A session on a fresh connection. Its SETUP is the first output.
     pub fn new(config: Config, now: Instant) -> Self {
-        let setup = Message::Setup(config.setup.clone());
         let parity = match config.role {
             Role::Client => 0,
             Role::Server => 1,
         };
         let mut session = Self {
             control: BytesMut::new(),
+            shared: None,
             peer: None,
             setup_deadline: now + config.limits.setup_timeout,
             streams: HashMap::new(),
             requests: HashMap::new(),
-            aliases: HashMap::new(),
-            retired: VecDeque::new(),
+            aliases: Aliases::default(),
             tokens: TokenCache::new(config.setup.max_auth_token_cache_size.unwrap_or(0)),
             peer_ids: rules::SeenIds::new(1 - parity),
             next_stream: 0,
@@ -185,12 +180,15 @@ impl Session {
             events: VecDeque::new(),
             config,
         };
-        match codec::to_bytes(session.version(), &setup) {
-            Ok(bytes) => session.outputs.push_back(Output::Control(bytes)),
-            Err(error) => session.fail(ProtocolError::new(
+        let begun = match session.version() {
+            Version::Draft16 => session.begin_shared(),
+            Version::Draft18 | Version::Draft22 => session.begin_streams(),
+        };
+        if let Err(error) = begun {
+            session.fail(ProtocolError::new(
                 SessionCode::INTERNAL_ERROR,
                 format!("our SETUP cannot be sent: {error}"),
-            )),
+            ));
         }
         session
     }
@@ -245,41 +243,12 @@ impl Session {
         }
     }
 
-    // ---- bytes in ----
-
-    /// Bytes of the peer's control stream, from its start. `fin`: it ended, which it may not.
-    pub fn handle_control(&mut self, bytes: &[u8], fin: bool) {
-        if self.closed {
-            return;
-        }
-        self.control.extend_from_slice(bytes);
-        while !self.closed {
-            match codec::decode(self.version(), &mut self.control) {
-                Ok(Some(message)) => {
-                    if let Err(error) = self.handle_control_message(message) {
-                        self.fail(error);
-                    }
-                }
-                Ok(None) => break,
-                Err(error) => self.fail(error),
-            }
-        }
-        if fin {
-            self.handle_control_closed();
-        }
-    }
-
-    /// The peer's control stream was reset or ended.
-    pub fn handle_control_closed(&mut self) {
-        self.fail(ProtocolError::violation("the control stream was closed"));
-    }
-
     /// The peer opened a bidirectional stream.
     pub fn accept_stream(&mut self) -> StreamId {
         self.open_stream(None)
     }
 
-    /// Bytes of a request stream. `fin`: the peer sends nothing after them.
+    /// Bytes of a bidirectional stream. `fin`: the peer sends nothing after them.
     pub fn handle_stream(&mut self, stream: StreamId, bytes: &[u8], fin: bool) {
         if self.closed {
             return;
@@ -287,104 +256,207 @@ impl Session {
         let Some(incoming) = self.streams.get_mut(&stream) else { return };
         incoming.buf.extend_from_slice(bytes);
         incoming.fin |= fin;
-        // "the data SHOULD be buffered until both control streams arrive".
-        if self.peer.is_some() {
-            self.process_stream(stream);
-        } else if incoming.buf.len() > MAX_MESSAGE {
-            self.fail(ProtocolError::violation("a request stream ran ahead of SETUP"));
-        }
+        self.process(stream);
     }
 
-    /// The peer reset what it sends on a request stream, or asked us to stop sending: either
-    /// cancels the request ("Request Cancellation and Rejection").
+    /// The peer reset what it sends on a bidirectional stream, which cancels its request
+    /// ("Request Cancellation and Rejection").
     pub fn handle_stream_reset(&mut self, stream: StreamId, code: ResetCode) {
+        if self.is_shared_control(stream) {
+            return self.handle_control_closed();
+        }
         let Some(incoming) = self.streams.get(&stream) else { return };
         match incoming.request {
             Some(id) => self.end(id, Some(code), Some(ResetCode::CANCELLED)),
             None => {
                 self.streams.remove(&stream);
-                self.outputs.push_back(Output::Reset { stream, code: ResetCode::CANCELLED });
+                self.put(Output::Reset { stream, code: ResetCode::CANCELLED });
             }
+        }
+    }
+
+    /// The peer asked us to stop sending on a bidirectional stream. That cancels its own requests
+    /// and a PUBLISH of ours; in answer to our other requests it says nothing yet: the peer's
+    /// direction of the stream, perhaps with a last message, tells.
+    pub fn handle_stream_stopped(&mut self, stream: StreamId, code: ResetCode) {
+        let request = self.streams.get(&stream).and_then(|incoming| incoming.request);
+        match request.and_then(|id| self.requests.get_mut(&id)) {
+            Some(state) if state.side == Side::Local => {
+                match (state.kind, state.phase) {
+                    (Kind::Publish, Phase::Established) => self.handle_stream_reset(stream, code),
+                    // A refusal may be on its way, behind this.
+                    _ => state.stopped = true,
+                }
+            }
+            _ => self.handle_stream_reset(stream, code),
         }
     }
 
     // ---- commands ----
 
-    /// Asks the peer something, on a stream of its own.
-    pub fn request(&mut self, request: Request) -> Result<RequestId, TooLong> {
+    /// Asks the peer something.
+    pub fn request(&mut self, request: Request) -> Result<RequestId, EncodeError> {
         let id = self.next_request;
-        let kind = Kind::of(&request);
-        let bytes = codec::to_bytes(self.version(), &Message::Request { id, request })?;
+        self.send_request(id, request)?;
         self.next_request += 2;
-        let stream = self.open_stream(Some(id));
-        self.requests.insert(id, RequestState::new(stream, Side::Local, kind));
-        self.outputs.push_back(Output::Request { stream, bytes, fin: false });
         Ok(id)
+    }
+
+    /// Subscribes to a track and, if `fill` is given, asks for objects of its past: returns the
+    /// subscription's ID and the Request ID that the fetch stream will carry.
+    pub fn subscribe(
+        &mut self,
+        mut subscribe: Subscribe,
+        fill: Option<Fill>,
+    ) -> Result<(RequestId, Option<RequestId>), EncodeError> {
+        let Some(fill) = fill else {
+            return Ok((self.request(Request::Subscribe(subscribe))?, None));
+        };
+        if self.version() >= Version::Draft22 {
+            subscribe.parameters.fill = Some(Box::new(fill));
+            let id = self.request(Request::Subscribe(subscribe))?;
+            return Ok((id, Some(id)));
+        }
+        let fetch = self.joining_fetch(self.next_request, &fill)?;
+        let id = self.request(Request::Subscribe(subscribe))?;
+        Ok((id, Some(self.request(Request::Fetch(fetch))?)))
+    }
+
+    /// Asks for objects of the past of a subscription that is under way: returns the Request ID
+    /// that the fetch stream will carry.
+    pub fn backfill(
+        &mut self,
+        subscription: RequestId,
+        fill: Fill,
+    ) -> Result<RequestId, EncodeError> {
+        if self.version() >= Version::Draft22 {
+            let id = self.next_request;
+            let fill = Some(Box::new(fill));
+            self.update(subscription, Parameters { fill, ..Parameters::default() })?;
+            return Ok(id);
+        }
+        let fetch = self.joining_fetch(subscription, &fill)?;
+        self.request(Request::Fetch(fetch))
+    }
+
+    fn joining_fetch(&self, joining: RequestId, fill: &Fill) -> Result<crate::Fetch, EncodeError> {
+        fill.to_joining_fetch(joining).ok_or(EncodeError::NotInDraft {
+            version: self.version(),
+            what: "a fill that does not begin with a group",
+        })
     }
 
     /// Answers the peer's request `id`, or goes on answering. An error, PUBLISH_DONE and the
     /// answer to TRACK_STATUS end the request. Nothing happens when it is over already.
     ///
-    /// A PUBLISH of our own is ended with [`Response::PublishDone`] too.
-    pub fn respond(&mut self, id: RequestId, response: Response) -> Result<(), TooLong> {
+    /// A PUBLISH of our own is ended with [`Response::PublishDone`] too. What the draft has no
+    /// message for, and only informs (PUBLISH_BLOCKED, PUBLISH_STATE_NOTIFY), is not sent. Where
+    /// PUBLISH_OK cannot change a subscription (draft 22), REQUEST_UPDATE follows it.
+    pub fn respond(&mut self, id: RequestId, response: Response) -> Result<(), EncodeError> {
+        let version = self.version();
         let Some(state) = self.requests.get_mut(&id) else { return Ok(()) };
+        if !rules::informs(version, &response) {
+            return Ok(());
+        }
         let last = matches!(response, Response::Error(_) | Response::PublishDone(_))
             || state.kind == Kind::TrackStatus;
-        let bytes = codec::to_bytes(self.config.version, &Message::Response(response))?;
-        state.phase = Phase::Established;
-        let stream = state.stream;
-        self.outputs.push_back(Output::Request { stream, bytes, fin: last });
+        let publish = state.kind == Kind::Publish && state.side == Side::Peer;
+        let (response, update) = match response {
+            Response::Ok(ok) if publish => rules::split_publish_ok(version, ok),
+            other => (other, None),
+        };
+        self.send_response(id, response, last)?;
+        if let Some(state) = self.requests.get_mut(&id) {
+            state.phase = Phase::Established;
+        }
         if last {
-            self.remove(id);
-            self.outputs.push_back(Output::Forget(stream));
+            self.finish(id);
+        } else if let Some(parameters) = update {
+            self.send_update(id, parameters, true)?;
         }
         Ok(())
     }
 
-    /// Answers the peer's update of request `id`.
+    /// Answers the peer's oldest unanswered update of request `id`. An error ends a request about
+    /// namespaces; a subscription is to be ended with PUBLISH_DONE and UPDATE_FAILED, and a fetch
+    /// by resetting its data stream ("Updating Subscriptions").
     pub fn respond_update(
         &mut self,
         id: RequestId,
         result: Result<RequestOk, RequestError>,
-    ) -> Result<(), TooLong> {
-        let Some(state) = self.requests.get(&id) else { return Ok(()) };
+    ) -> Result<(), EncodeError> {
+        let Some(state) = self.requests.get_mut(&id) else { return Ok(()) };
+        let Some(update) = state.received_updates.pop_front() else { return Ok(()) };
+        if let (Ok(_), Some(prefix)) = (&result, update.prefix) {
+            state.set_prefix(prefix);
+        }
+        let ends = result.is_err()
+            && matches!(
+                state.kind,
+                Kind::PublishNamespace | Kind::SubscribeNamespace | Kind::SubscribeTracks
+            );
         let response = match result {
             Ok(ok) => Response::Ok(ok),
             Err(error) => Response::Error(error),
         };
-        let bytes = codec::to_bytes(self.version(), &Message::Response(response))?;
-        self.outputs.push_back(Output::Request { stream: state.stream, bytes, fin: false });
-        Ok(())
+        self.send_update_answer(id, update.id, response, ends)?;
+        if ends {
+            self.finish(id);
+            self.events.push_back(Event::Ended { id, code: None });
+        }
+        self.refuse_updates(id)
     }
 
-    /// Changes request `id`, ours or one the peer began with PUBLISH.
-    pub fn update(&mut self, id: RequestId, parameters: Parameters) -> Result<(), TooLong> {
-        let Some(state) = self.requests.get_mut(&id) else { return Ok(()) };
-        let update = RequestUpdate { id: self.next_request, parameters };
-        let bytes = codec::to_bytes(self.config.version, &Message::Update(update))?;
+    /// Changes request `id`, ours or one the peer began with PUBLISH. Nothing happens when it is
+    /// over or cannot be changed.
+    pub fn update(&mut self, id: RequestId, parameters: Parameters) -> Result<(), EncodeError> {
+        self.send_update(id, parameters, false)
+    }
+
+    fn send_update(
+        &mut self,
+        id: RequestId,
+        parameters: Parameters,
+        silent: bool,
+    ) -> Result<(), EncodeError> {
+        let max = self.peer.as_ref().and_then(|peer| peer.max_request_updates).unwrap_or(0);
+        let Some(state) = self.requests.get(&id) else { return Ok(()) };
+        if !state.we_may_update() {
+            return Ok(());
+        }
+        if max != 0 && state.sent_updates.len() as u64 >= max {
+            return Err(EncodeError::TooManyUpdates);
+        }
+        let update_id = self.next_request;
+        let prefix = parameters.track_namespace_prefix.clone();
+        self.send_update_message(id, RequestUpdate { id: update_id, parameters })?;
         self.next_request += 2;
-        state.updates += 1;
-        self.outputs.push_back(Output::Request { stream: state.stream, bytes, fin: false });
+        if let Some(state) = self.requests.get_mut(&id) {
+            state.sent_updates.push_back(PendingUpdate {
+                id: update_id,
+                prefix,
+                silent,
+                refused: None,
+            });
+        }
         Ok(())
     }
 
-    /// Ends request `id`, in either direction, by resetting its stream.
+    /// Ends request `id`, in either direction, without a last message where the draft allows it.
     pub fn cancel(&mut self, id: RequestId, code: ResetCode) {
         if let Some(state) = self.remove(id) {
-            self.outputs.push_back(Output::Reset { stream: state.stream, code });
+            self.abandon(id, &state, code);
         }
     }
 
     /// Tells the peer that we will leave. New requests of the peer are refused from here on.
-    pub fn go_away(&mut self, uri: Bytes, timeout_ms: u64) -> Result<(), TooLong> {
+    pub fn go_away(&mut self, uri: Bytes, timeout_ms: u64) -> Result<(), EncodeError> {
         if self.goaway_sent || self.closed {
             return Ok(());
         }
         let request = Some(self.peer_ids.smallest_unseen());
-        let message = Message::GoAway(GoAway { uri, timeout: timeout_ms, request });
-        let bytes = codec::to_bytes(self.version(), &message)?;
+        self.send_control(Message::GoAway(GoAway { uri, timeout: timeout_ms, request }))?;
         self.goaway_sent = true;
-        self.outputs.push_back(Output::Control(bytes));
         Ok(())
     }
 
@@ -402,11 +474,13 @@ impl Session {
 
     /// Whose objects `alias` announces.
     pub fn track_alias(&self, alias: u64) -> Alias {
-        match self.aliases.get(&alias) {
-            Some(id) => Alias::Request(*id),
-            None if self.retired.contains(&alias) => Alias::Retired,
-            None => Alias::Unknown,
-        }
+        self.aliases.find(alias)
+    }
+
+    /// Every subscription that has this alias, oldest first. Since draft 19 several to one track
+    /// can, and each object is then for those whose filter it passes.
+    pub fn track_alias_requests(&self, alias: u64) -> &[RequestId] {
+        self.aliases.requests(alias)
     }
 
     // ---- inside ----
@@ -419,228 +493,85 @@ impl Session {
         stream
     }
 
-    fn fail(&mut self, error: ProtocolError) {
+    /// Nothing may follow [`Output::Close`].
+    fn put(&mut self, output: Output) {
         if !self.closed {
-            self.closed = true;
-            self.outputs.push_back(Output::Close(error));
+            self.outputs.push_back(output);
         }
+    }
+
+    fn fail(&mut self, error: ProtocolError) {
+        self.put(Output::Close(error));
+        self.closed = true;
     }
 
     /// Forgets a request and everything that hangs on it.
     fn remove(&mut self, id: RequestId) -> Option<RequestState> {
         let state = self.requests.remove(&id)?;
-        self.streams.remove(&state.stream);
-        if let Some(alias) = state.alias_in {
-            self.aliases.remove(&alias);
-            if self.retired.len() == RETIRED_ALIASES {
-                self.retired.pop_front();
-            }
-            self.retired.push_back(alias);
+        if let Some(stream) = state.stream {
+            self.streams.remove(&stream);
         }
+        if let Some(alias) = state.alias_in {
+            self.aliases.release(alias, id);
+        }
+        self.removed_shared(id);
         Some(state)
+    }
+
+    /// A request is over by our own last message.
+    fn finish(&mut self, id: RequestId) {
+        if let Some(stream) = self.remove(id).and_then(|state| state.stream) {
+            self.put(Output::Forget(stream));
+        }
     }
 
     /// A request ended without a last message from the peer.
     fn end(&mut self, id: RequestId, code: Option<ResetCode>, reset: Option<ResetCode>) {
         let Some(state) = self.remove(id) else { return };
-        self.outputs.push_back(match reset {
-            Some(code) => Output::Reset { stream: state.stream, code },
-            None => Output::Forget(state.stream),
-        });
+        match (state.stream, reset) {
+            (Some(stream), Some(code)) => self.put(Output::Reset { stream, code }),
+            (Some(stream), None) => self.close_stream(stream),
+            (None, _) => {}
+        }
         self.events.push_back(Event::Ended { id, code });
     }
 
-    fn handle_control_message(&mut self, message: Message) -> Result<(), ProtocolError> {
-        match message {
-            Message::Setup(setup) if self.peer.is_none() => {
-                rules::check_setup(&setup, self.config.role, self.config.transport)?;
-                self.peer = Some(setup.clone());
-                self.events.push_back(Event::Ready(setup));
-                let mut waiting: Vec<StreamId> = self.streams.keys().copied().collect();
-                waiting.sort();
-                for stream in waiting {
-                    self.process_stream(stream);
-                }
-                Ok(())
-            }
-            Message::Setup(_) => Err(ProtocolError::violation("a second SETUP")),
-            _ if self.peer.is_none() => {
-                Err(ProtocolError::violation("the control stream does not begin with SETUP"))
-            }
-            Message::GoAway(goaway) => {
-                if std::mem::replace(&mut self.goaway_received, true) {
-                    return Err(ProtocolError::violation("a second GOAWAY"));
-                }
-                rules::check_goaway(&goaway, self.config.role)?;
-                self.events.push_back(Event::GoAway(goaway));
-                Ok(())
-            }
-            _ => Err(ProtocolError::violation("a request message on the control stream")),
-        }
+    /// Ends our direction of a stream whose other direction is over.
+    fn close_stream(&mut self, stream: StreamId) {
+        self.put(Output::Request { stream, bytes: Bytes::new(), fin: true });
+        self.put(Output::Forget(stream));
     }
 
-    fn process_stream(&mut self, stream: StreamId) {
-        while !self.closed {
-            let Some(incoming) = self.streams.get_mut(&stream) else { return };
-            match codec::decode(self.config.version, &mut incoming.buf) {
-                Ok(Some(message)) => {
-                    let result = match incoming.request {
-                        None => self.handle_first(stream, message),
-                        Some(id) => self.handle_following(id, message),
-                    };
-                    if let Err(error) = result {
-                        self.fail(error);
-                    }
-                }
-                Ok(None) => break,
-                Err(error) => self.fail(error),
-            }
+    /// Answers the oldest updates of a request that the session itself refuses. That ends a
+    /// subscription too.
+    fn refuse_updates(&mut self, id: RequestId) -> Result<(), EncodeError> {
+        let Some(state) = self.requests.get_mut(&id) else { return Ok(()) };
+        let publisher = matches!(
+            (state.side, state.kind),
+            (Side::Peer, Kind::Subscribe) | (Side::Local, Kind::Publish)
+        );
+        let oldest = state.received_updates.front_mut();
+        let Some(error) = oldest.and_then(|update| update.refused.take()) else { return Ok(()) };
+        let reason = error.reason.clone();
+        self.respond_update(id, Err(error))?;
+        if publisher {
+            self.events.push_back(Event::Ended { id, code: Some(ResetCode::CANCELLED) });
+            self.respond(
+                id,
+                Response::PublishDone(PublishDone {
+                    code: PublishDoneCode::UPDATE_FAILED,
+                    stream_count: PublishDone::UNKNOWN_COUNT,
+                    reason,
+                }),
+            )?;
         }
-        let Some(incoming) = self.streams.get(&stream) else { return };
-        if !incoming.fin || self.closed {
-            return;
-        }
-        if !incoming.buf.is_empty() {
-            self.fail(ProtocolError::violation("a request stream ended inside a message"));
-        } else if let Some(id) = incoming.request {
-            self.handle_fin(id);
-        } else {
-            self.fail(ProtocolError::violation("a request stream ended without a request"));
-        }
-    }
-
-    /// The peer opened a request.
-    fn handle_first(&mut self, stream: StreamId, message: Message) -> Result<(), ProtocolError> {
-        let Message::Request { id, mut request } = message else {
-            return Err(ProtocolError::violation("a request stream begins with another message"));
-        };
-        self.peer_ids.insert(id)?;
-        let kind = Kind::of(&request);
-        if let Some(tokens) = request::tokens_mut(&mut request) {
-            self.tokens.resolve(tokens)?;
-        }
-        if let Some(incoming) = self.streams.get_mut(&stream) {
-            incoming.request = Some(id);
-        }
-        let mut state = RequestState::new(stream, Side::Peer, kind);
-        state.subject = request::subject(&request);
-        if let Request::Publish(publish) = &request {
-            self.take_alias(publish.track_alias, id)?;
-            state.alias_in = Some(publish.track_alias);
-        }
-        let refusal = self.refusal(&state);
-        self.requests.insert(id, state);
-        match refusal {
-            // A refusal is short and cannot be too long for its length field.
-            Some(error) => self.respond(id, Response::Error(error)).map_err(|error| {
-                ProtocolError::new(SessionCode::INTERNAL_ERROR, error.to_string())
-            }),
-            None => {
-                self.events.push_back(Event::Requested { id, request });
-                Ok(())
-            }
-        }
-    }
-
-    /// Why a new request cannot even be passed on, judged by the session alone.
-    fn refusal(&self, state: &RequestState) -> Option<RequestError> {
-        if self.goaway_sent {
-            return Some(RequestError::new(
-                RequestErrorCode::GOING_AWAY,
-                "this endpoint is leaving",
-            ));
-        }
-        let open = self.requests.values().filter(|request| request.side == Side::Peer);
-        if open.clone().count() >= self.config.limits.requests {
-            let reason = format!("more than {} requests are open", self.config.limits.requests);
-            return Some(
-                RequestError::new(RequestErrorCode::EXCESSIVE_LOAD, reason).retry_after(1000),
-            );
-        }
-        rules::check_subject(state, open)
-    }
-
-    fn take_alias(&mut self, alias: u64, id: RequestId) -> Result<(), ProtocolError> {
-        if self.aliases.insert(alias, id).is_some() {
-            return Err(ProtocolError::new(
-                SessionCode::DUPLICATE_TRACK_ALIAS,
-                format!("track alias {alias} is in use"),
-            ));
-        }
-        self.retired.retain(|retired| *retired != alias);
         Ok(())
     }
+}
 
-    /// A message after the first on a request's stream.
-    fn handle_following(&mut self, id: RequestId, message: Message) -> Result<(), ProtocolError> {
-        let Some(state) = self.requests.get_mut(&id) else { return Ok(()) };
-        match message {
-            Message::Update(mut update) => {
-                if !state.peer_may_update() {
-                    return Err(ProtocolError::violation("REQUEST_UPDATE where none is allowed"));
-                }
-                self.peer_ids.insert(update.id)?;
-                self.tokens.resolve(&mut update.parameters.authorization_tokens)?;
-                self.events.push_back(Event::Updated { id, parameters: update.parameters });
-                Ok(())
-            }
-            Message::Response(response) => self.handle_response(id, response),
-            Message::GoAway(goaway) => {
-                if std::mem::replace(&mut state.goaway_received, true) {
-                    return Err(ProtocolError::violation("a second GOAWAY on a request stream"));
-                }
-                rules::check_goaway(&goaway, self.config.role)?;
-                self.events.push_back(Event::RequestGoAway { id, goaway });
-                Ok(())
-            }
-            Message::Request { .. } => {
-                Err(ProtocolError::violation("a second request on one stream"))
-            }
-            Message::Setup(_) => Err(ProtocolError::violation("SETUP on a request stream")),
-        }
-    }
-
-    fn handle_response(&mut self, id: RequestId, response: Response) -> Result<(), ProtocolError> {
-        let Some(state) = self.requests.get_mut(&id) else { return Ok(()) };
-        rules::check_response(state, &response, self.config.role)?;
-        if state.answers_update(&response) {
-            state.updates -= 1;
-            let result = match response {
-                Response::Ok(ok) => Ok(ok),
-                Response::Error(error) => Err(error),
-                _ => {
-                    return Err(ProtocolError::violation(
-                        "an update is answered by another message",
-                    ));
-                }
-            };
-            self.events.push_back(Event::UpdateAnswered { id, result });
-            return Ok(());
-        }
-        state.phase = Phase::Established;
-        let last = matches!(response, Response::Error(_) | Response::PublishDone(_))
-            || state.kind == Kind::TrackStatus;
-        if let Response::SubscribeOk(ok) = &response {
-            state.alias_in = Some(ok.track_alias);
-            self.take_alias(ok.track_alias, id)?;
-        }
-        if last && let Some(RequestState { stream, .. }) = self.remove(id) {
-            self.outputs.push_back(Output::Request { stream, bytes: Bytes::new(), fin: true });
-            self.outputs.push_back(Output::Forget(stream));
-        }
-        self.events.push_back(Event::Responded { id, response });
-        Ok(())
-    }
-
-    /// The peer's side of a request's stream ended cleanly.
-    fn handle_fin(&mut self, id: RequestId) {
-        let Some(state) = self.requests.get(&id) else { return };
-        match (state.side, state.kind) {
-            // A subscriber or fetcher that has nothing more to say still wants its objects.
-            (Side::Peer, Kind::Subscribe | Kind::Fetch | Kind::TrackStatus) => {}
-            _ => self.end(id, None, None),
-        }
-    }
+/// A message of our own making that cannot be encoded.
+fn internal(error: EncodeError) -> ProtocolError {
+    ProtocolError::new(SessionCode::INTERNAL_ERROR, error.to_string())
 }
 
 #[cfg(test)]

@@ -1,7 +1,12 @@
-//! A request's state while its stream is open.
+//! A request's state while it is open.
+
+use std::collections::{HashSet, VecDeque};
 
 use crate::session::StreamId;
-use crate::{AuthToken, FullTrackName, Namespace, Request, RequestId, Response};
+use crate::{
+    FetchRange, FullTrackName, Location, Namespace, Parameters, Request, RequestError, RequestId,
+    Response,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -28,7 +33,7 @@ impl Kind {
     }
 }
 
-/// Who opened the request's stream.
+/// Who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Local,
@@ -49,35 +54,71 @@ pub(super) enum Subject {
     Joining(RequestId),
 }
 
+/// An update that is not answered.
+#[derive(Debug)]
+pub(super) struct PendingUpdate {
+    pub(super) id: RequestId,
+    /// The namespace prefix it sets, if it does.
+    pub(super) prefix: Option<Namespace>,
+    /// Of ours: whether the application knows nothing of it.
+    pub(super) silent: bool,
+    /// Of the peer's: why the session refuses it, once those before it are answered.
+    pub(super) refused: Option<RequestError>,
+}
+
 #[derive(Debug)]
 pub(super) struct RequestState {
-    pub(super) stream: StreamId,
+    /// Its own stream; draft 16 has none for most.
+    pub(super) stream: Option<StreamId>,
     pub(super) side: Side,
     pub(super) kind: Kind,
     pub(super) phase: Phase,
-    /// Kept for the peer's requests, which must not contradict each other.
-    pub(super) subject: Option<Subject>,
-    /// Our updates that the peer has not answered.
-    pub(super) updates: usize,
+    pub(super) subject: Subject,
+    /// Our updates that the peer has not answered, oldest first.
+    pub(super) sent_updates: VecDeque<PendingUpdate>,
+    /// The peer's updates that we have not answered, oldest first.
+    pub(super) received_updates: VecDeque<PendingUpdate>,
     /// What the peer's data streams call the track.
     pub(super) alias_in: Option<u64>,
+    /// Where a fetch begins, when the request said it.
+    pub(super) start: Option<Location>,
     pub(super) goaway_received: bool,
+    /// Whether the peer no longer reads, while its last words are waited for.
+    pub(super) stopped: bool,
     /// Suffixes that NAMESPACE named and NAMESPACE_DONE did not take back.
-    pub(super) namespaces: std::collections::HashSet<Namespace>,
+    pub(super) namespaces: HashSet<Namespace>,
 }
 
 impl RequestState {
-    pub(super) fn new(stream: StreamId, side: Side, kind: Kind) -> Self {
+    pub(super) fn new(stream: Option<StreamId>, side: Side, request: &Request) -> Self {
+        let start = match request {
+            Request::Fetch(fetch) => match &fetch.range {
+                FetchRange::Standalone { start, .. } => Some(*start),
+                FetchRange::AbsoluteJoining { group, .. } => Some(Location::start_of(*group)),
+                FetchRange::RelativeStart { .. } | FetchRange::RelativeJoining { .. } => None,
+            },
+            _ => None,
+        };
         Self {
             stream,
             side,
-            kind,
+            kind: Kind::of(request),
             phase: Phase::Pending,
-            subject: None,
-            updates: 0,
+            subject: subject(request),
+            sent_updates: VecDeque::new(),
+            received_updates: VecDeque::new(),
             alias_in: None,
+            start,
             goaway_received: false,
-            namespaces: Default::default(),
+            stopped: false,
+            namespaces: HashSet::new(),
+        }
+    }
+
+    pub(super) fn track(&self) -> Option<&FullTrackName> {
+        match &self.subject {
+            Subject::Track(track) => Some(track),
+            Subject::Namespace(_) | Subject::Joining(_) => None,
         }
     }
 
@@ -90,16 +131,50 @@ impl RequestState {
         }
     }
 
+    /// Whether we may send REQUEST_UPDATE.
+    pub(super) fn we_may_update(&self) -> bool {
+        match self.side {
+            Side::Local => self.kind != Kind::TrackStatus,
+            Side::Peer => self.kind == Kind::Publish,
+        }
+    }
+
     /// Whether `response` answers an update of ours rather than the request.
     pub(super) fn answers_update(&self, response: &Response) -> bool {
         let answered = self.phase == Phase::Established || self.side == Side::Peer;
-        answered && self.updates > 0 && matches!(response, Response::Ok(_) | Response::Error(_))
+        let answer = matches!(response, Response::Ok(_) | Response::Error(_));
+        answered && answer && !self.sent_updates.is_empty()
+    }
+
+    /// Follows a change of the namespace prefix: suffixes are relative to the new one from here on
+    /// ("Updating Namespace Subscriptions").
+    pub(super) fn set_prefix(&mut self, prefix: Namespace) {
+        let Subject::Namespace(old) = &self.subject else { return };
+        self.namespaces = self
+            .namespaces
+            .iter()
+            .filter_map(|suffix| old.join(suffix).ok()?.suffix(&prefix))
+            .collect();
+        self.subject = Subject::Namespace(prefix);
     }
 }
 
-/// The tokens a request carries.
-pub(super) fn tokens_mut(request: &mut Request) -> Option<&mut Vec<AuthToken>> {
-    let parameters = match request {
+/// A request's parameters.
+pub(super) fn parameters(request: &Request) -> &Parameters {
+    match request {
+        Request::Subscribe(r) => &r.parameters,
+        Request::Publish(r) => &r.parameters,
+        Request::Fetch(r) => &r.parameters,
+        Request::TrackStatus(r) => &r.parameters,
+        Request::PublishNamespace(r) => &r.parameters,
+        Request::SubscribeNamespace(r) => &r.parameters,
+        Request::SubscribeTracks(r) => &r.parameters,
+    }
+}
+
+/// The same, to be changed.
+pub(super) fn parameters_mut(request: &mut Request) -> &mut Parameters {
+    match request {
         Request::Subscribe(r) => &mut r.parameters,
         Request::Publish(r) => &mut r.parameters,
         Request::Fetch(r) => &mut r.parameters,
@@ -107,24 +182,24 @@ pub(super) fn tokens_mut(request: &mut Request) -> Option<&mut Vec<AuthToken>> {
         Request::PublishNamespace(r) => &mut r.parameters,
         Request::SubscribeNamespace(r) => &mut r.parameters,
         Request::SubscribeTracks(r) => &mut r.parameters,
-    };
-    Some(&mut parameters.authorization_tokens)
+    }
 }
 
 /// What a request is about.
-pub(super) fn subject(request: &Request) -> Option<Subject> {
-    use crate::FetchRange;
-    Some(match request {
+fn subject(request: &Request) -> Subject {
+    match request {
         Request::Subscribe(r) => Subject::Track(r.track.clone()),
         Request::Publish(r) => Subject::Track(r.track.clone()),
         Request::TrackStatus(r) => Subject::Track(r.track.clone()),
         Request::Fetch(r) => match &r.range {
-            FetchRange::Standalone { track, .. } => Subject::Track(track.clone()),
+            FetchRange::Standalone { track, .. } | FetchRange::RelativeStart { track, .. } => {
+                Subject::Track(track.clone())
+            }
             FetchRange::RelativeJoining { joining, .. }
             | FetchRange::AbsoluteJoining { joining, .. } => Subject::Joining(*joining),
         },
         Request::PublishNamespace(r) => Subject::Namespace(r.namespace.clone()),
         Request::SubscribeNamespace(r) => Subject::Namespace(r.prefix.clone()),
         Request::SubscribeTracks(r) => Subject::Namespace(r.prefix.clone()),
-    })
+    }
 }
