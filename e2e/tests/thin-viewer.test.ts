@@ -65,8 +65,9 @@ describe("a viewer on a line far thinner than the stream", () => {
     expect(suffering.length, "sessions with drops").toBe(1);
 
     expect(stepsBack(freeSights)).toEqual([]);
-    expect(freeSights.length, "the other viewer's pictures").toBeGreaterThan((WATCH_MS / 1000) * 25);
-    expect(freeLatency.p95).toBeLessThan(Math.max(undisturbed.p95 * 2, undisturbed.p95 + 100));
+    expect(freeSights.length, "the other viewer's pictures").toBeGreaterThan((WATCH_MS / 1000) * 20);
+    // A slow viewer that held the others up would cost them seconds.
+    expect(freeLatency.p95).toBeLessThan(undisturbed.p95 + 300);
     expect(longestGap(freeSights)).toBeLessThan(1000);
   });
 
