@@ -6,7 +6,7 @@
 
 /** Samples remembered: about eight seconds of video, five of audio. */
 const WINDOW = 256;
-/** Later than this is an outage, not jitter: a buffer can't cover it and still be live. */
+/** Later than this, and all at once: what an outage held up, not jitter that will be there again. */
 const OUTAGE_MS = 300;
 /** So much earlier than anything before: the publisher's clock was set. */
 const CLOCK_STEP_MS = 1000;
@@ -37,7 +37,7 @@ export class ArrivalEstimator {
     }
     const offset = this.offset;
     if (offset !== undefined && sample < offset - CLOCK_STEP_MS) this.#samples.length = 0;
-    else if (offset !== undefined && sample > offset + OUTAGE_MS) return;
+    else if (falls && offset !== undefined && sample > offset + OUTAGE_MS) return;
     this.#push(sample);
   }
 
