@@ -20,6 +20,7 @@ use crate::{Connection, Error, ReadError, RecvStream, SendStream, WriteError};
 
 /// What the application gets.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "handled one at a time, never kept in bulk")]
 pub enum DriverEvent {
     /// What the session said.
     Session(Event),

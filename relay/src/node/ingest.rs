@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use moqt::{ProtocolError, ResetCode, SubgroupHeader};
+use moqt::{ProtocolError, ResetCode};
 use relay_core::SubgroupSeq;
 use transport::{ReadError, RecvStream};
 
@@ -17,15 +17,10 @@ const CHUNKS: usize = 32;
 pub(super) async fn run(
     node: Arc<Node>,
     track: Arc<SharedTrack>,
-    header: SubgroupHeader,
+    seq: SubgroupSeq,
     head: Bytes,
     mut stream: RecvStream,
 ) -> Result<(), ProtocolError> {
-    // A subgroup that is here already, from another publisher or before a reconnect.
-    let Some(seq) = track.write().open(header, Instant::now()) else {
-        stream.stop(ResetCode::CANCELLED);
-        return Ok(());
-    };
     let mut writer = Writer { node: &node, track: &track, seq };
     writer.append(&mut [head])?;
     let mut chunks: [Bytes; CHUNKS] = Default::default();

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use moqt::{
     Event, Filter, GroupOrder, Location, Namespace, Parameters, ProtocolError, PublishDone,
-    PublishNamespace, Request, RequestError, RequestErrorCode, RequestId, RequestOk, ResetCode,
-    Response, SessionCode, Setup, Subscribe, SubscribeNamespace, SubscribeOk, property,
+    PublishDoneCode, PublishNamespace, Request, RequestError, RequestErrorCode, RequestId,
+    RequestOk, ResetCode, Response, SessionCode, Setup, Subscribe, SubscribeNamespace, SubscribeOk,
+    property,
 };
 use relay_core::{
     Action, Books, Outbox, Peer, RouteAction, SessionId, StreamKey, Subscription, TrackId,
@@ -26,6 +27,9 @@ use super::{Node, SharedTrack, Signal, ingest, lock};
 pub(super) const GOAWAY_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How often figures are brought up to date and the send window is fitted to the path.
 const TICK: Duration = Duration::from_millis(250);
+/// How long streams may come after PUBLISH_DONE. A count that is never reached, because one was
+/// reset before its header, must not keep the track.
+const LATE_STREAMS: Duration = Duration::from_millis(500);
 /// Streams a publisher may have open towards us.
 const PUBLISHER_STREAMS: u32 = 512;
 /// Bytes of authorization tokens a peer may register.
@@ -105,6 +109,8 @@ pub(super) async fn run_with(
         streams: HashMap::new(),
         served: HashMap::new(),
         upstream: HashMap::new(),
+        streams_seen: HashMap::new(),
+        ending: HashMap::new(),
         announced: HashMap::new(),
         watched: HashMap::new(),
         namespaces: None,
@@ -140,6 +146,10 @@ struct Session {
     served: HashMap<RequestId, Served>,
     /// Our subscriptions at the peer.
     upstream: HashMap<RequestId, TrackId>,
+    /// Data streams that came for each.
+    streams_seen: HashMap<RequestId, u64>,
+    /// Those that PUBLISH_DONE ended while streams were still on their way.
+    ending: HashMap<RequestId, Ending>,
     /// Our PUBLISH_NAMESPACE requests.
     announced: HashMap<Namespace, RequestId>,
     /// The peer's SUBSCRIBE_NAMESPACE requests.
@@ -155,6 +165,14 @@ struct Session {
 struct Served {
     parameters: Parameters,
     track: Option<TrackId>,
+}
+
+/// A subscription of ours whose PUBLISH_DONE came before all of its streams did.
+#[derive(Clone, Copy)]
+struct Ending {
+    code: PublishDoneCode,
+    streams: u64,
+    until: Instant,
 }
 
 type Opening = Pin<Box<dyn Future<Output = Result<SendStream, Error>> + Send>>;
@@ -218,6 +236,15 @@ impl Session {
     }
 
     fn poll_timers(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let over: Vec<_> = self
+            .ending
+            .iter()
+            .filter(|(_, e)| now >= e.until)
+            .map(|(id, e)| (*id, e.code))
+            .collect();
+        for (id, code) in over {
+            self.end_upstream(id, code);
+        }
         while self.tick.as_mut().poll(cx).is_ready() {
             self.tick.as_mut().reset((now + TICK).into());
             self.publish_figures(now);
@@ -391,6 +418,8 @@ impl Session {
                 let found = self.upstream.iter().find(|(_, id)| **id == track).map(|(id, _)| *id);
                 if let Some(id) = found {
                     self.upstream.remove(&id);
+                    self.streams_seen.remove(&id);
+                    self.ending.remove(&id);
                     self.driver.session_mut().cancel(id, ResetCode::CANCELLED);
                 }
             }
@@ -481,17 +510,23 @@ impl Session {
     ) -> Result<(), Error> {
         match event {
             DriverEvent::Session(event) => self.handle_event(event, on_ready),
-            DriverEvent::Subgroup { request, header, head, stream } => {
+            DriverEvent::Subgroup { request, header, head, mut stream } => {
+                self.count_stream(request);
                 let track = self.upstream.get(&request).and_then(|id| self.node.track(*id));
-                if let Some(track) = track {
-                    let ingest = ingest::run(Arc::clone(&self.node), track, header, head, stream);
-                    let malformed = self.malformed.clone();
-                    tokio::spawn(async move {
-                        if let Err(error) = ingest.await {
-                            let _ = malformed.send(error);
-                        }
-                    });
-                }
+                let Some(track) = track else { return Ok(()) };
+                // Here and not in the task: the track must know of it before it may end.
+                let Some(seq) = track.write().open(header, Instant::now()) else {
+                    // It is here already, from another publisher or from before a reconnect.
+                    stream.stop(ResetCode::CANCELLED);
+                    return Ok(());
+                };
+                let ingest = ingest::run(Arc::clone(&self.node), track, seq, head, stream);
+                let malformed = self.malformed.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = ingest.await {
+                        let _ = malformed.send(error);
+                    }
+                });
                 Ok(())
             }
             DriverEvent::Datagram { request, datagram } => {
@@ -644,10 +679,14 @@ impl Session {
                     });
                 }
                 Response::PublishDone(done) => {
-                    self.upstream.remove(&id);
-                    self.node.route(|router, now| {
-                        router.handle_upstream_done(session, track, done.code, now);
-                    });
+                    let seen = self.streams_seen.get(&id).copied().unwrap_or(0);
+                    let until = Instant::now() + LATE_STREAMS;
+                    let ending = Ending { code: done.code, streams: done.stream_count, until };
+                    if seen < done.stream_count {
+                        self.ending.insert(id, ending);
+                    } else {
+                        self.end_upstream(id, done.code);
+                    }
                 }
                 _ => {}
             }
@@ -674,6 +713,28 @@ impl Session {
         }
     }
 
+    /// One more data stream of a subscription of ours came.
+    fn count_stream(&mut self, id: RequestId) {
+        let seen = self.streams_seen.entry(id).or_default();
+        *seen += 1;
+        if let Some(ending) = self.ending.get(&id)
+            && *seen >= ending.streams
+        {
+            let until = Instant::now();
+            self.ending.insert(id, Ending { until, ..*ending });
+        }
+    }
+
+    /// Our subscription is over, and all of its streams were seen or waited for long enough.
+    fn end_upstream(&mut self, id: RequestId, code: PublishDoneCode) {
+        self.streams_seen.remove(&id);
+        self.ending.remove(&id);
+        if let Some(track) = self.upstream.remove(&id) {
+            let session = self.id;
+            self.node.route(|router, now| router.handle_upstream_done(session, track, code, now));
+        }
+    }
+
     fn handle_ended(&mut self, id: RequestId) {
         let session = self.id;
         if self.served.contains_key(&id) {
@@ -696,6 +757,7 @@ impl Session {
         } else if self.watched.remove(&id).is_some() {
             self.node.route(|router, _| router.handle_unsubscribe_namespace(session, id));
         } else if let Some(track) = self.upstream.remove(&id) {
+            self.streams_seen.remove(&id);
             let error =
                 RequestError::new(RequestErrorCode::INTERNAL_ERROR, "the upstream broke off");
             self.node.route(|router, now| {

@@ -1,6 +1,9 @@
-//! A broadcast in memory: the newest group of each track, encoded once for all who subscribe.
+//! A broadcast in memory: the newest groups of each track, encoded once for all who subscribe.
+//!
+//! More than the newest one, because several can be written at once (an MP4 fragment holds seconds
+//! of audio) and all of them are for whoever was subscribed before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -9,6 +12,11 @@ use tokio::sync::watch;
 
 /// Objects' encoded bytes are in the newest drafts' framing.
 pub(super) const CODING: moqt::IntCoding = moqt::IntCoding::LeadingOnes;
+
+/// Groups of a track held behind its newest, at most.
+const MAX_OLDER_GROUPS: usize = 32;
+/// Their payload bytes, at most.
+const MAX_OLDER_BYTES: usize = 8 << 20;
 
 /// How a track is published.
 #[derive(Clone, Copy, Debug)]
@@ -63,15 +71,17 @@ pub(super) struct Track {
 
 #[derive(Debug, Default)]
 pub(super) struct TrackState {
-    pub(super) group: Option<Group>,
+    /// In ascending order; only the last may be open.
+    pub(super) groups: VecDeque<Group>,
     pub(super) largest: Option<Location>,
     pub(super) ended: bool,
 }
 
-/// The open group: all of its objects, encoded, by subgroup.
+/// A group: all of its objects, encoded, by subgroup.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub(super) id: u64,
+    bytes: usize,
     pub(super) subgroups: Vec<Arc<Mutex<Subgroup>>>,
 }
 
@@ -98,7 +108,7 @@ impl Track {
 }
 
 fn close(state: &mut TrackState) {
-    if let Some(group) = &mut state.group {
+    if let Some(group) = state.groups.back() {
         for subgroup in &group.subgroups {
             lock(subgroup).closed = true;
         }
@@ -120,7 +130,11 @@ impl TrackProducer {
         let mut state = lock(&self.track.state);
         assert!(state.largest.is_none_or(|largest| id > largest.group), "group IDs ascend");
         close(&mut state);
-        state.group = Some(Group { id, subgroups: Vec::new() });
+        let mut older: usize = state.groups.iter().map(|group| group.bytes).sum();
+        while state.groups.len() > MAX_OLDER_GROUPS || older > MAX_OLDER_BYTES {
+            older -= state.groups.pop_front().map_or(0, |oldest| oldest.bytes);
+        }
+        state.groups.push_back(Group { id, bytes: 0, subgroups: Vec::new() });
         drop(state);
         self.track.change();
     }
@@ -131,7 +145,8 @@ impl TrackProducer {
     /// If no group is open, or the object is not after the subgroup's last.
     pub fn write(&mut self, subgroup: u64, object: u64, properties: &Properties, payload: Bytes) {
         let mut state = lock(&self.track.state);
-        let group = state.group.as_mut().expect("begin_group comes first");
+        let group = state.groups.back_mut().expect("begin_group comes first");
+        group.bytes += payload.len();
         let found = group.subgroups.iter().find(|held| lock(held).id == subgroup);
         let held = match found {
             Some(held) => Arc::clone(held),

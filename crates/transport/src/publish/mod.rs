@@ -200,7 +200,8 @@ impl<'a> Run<'a> {
             }
         }
         // What was said last goes out with the connection's own flush.
-        let _ = tokio::time::timeout(Duration::from_millis(100), self.driver.next()).await;
+        let flush = async { while self.driver.next().await.is_ok() {} };
+        let _ = tokio::time::timeout(Duration::from_millis(100), flush).await;
         self.driver.connection().close(SessionCode::NO_ERROR, "the publisher ended");
         Ok(Ended::Shutdown)
     }
@@ -295,12 +296,11 @@ impl<'a> Run<'a> {
 }
 
 /// First object a filter lets through ("Subscription Filters"). Without a filter that is the
-/// start of the group that is open.
+/// start of the newest group.
 fn start(filter: Option<Filter>, largest: Option<Location>) -> Location {
     match (filter, largest) {
-        (None, _) | (Some(Filter::LargestObject | Filter::NextGroupStart), None) => {
-            Location::default()
-        }
+        (None | Some(Filter::LargestObject | Filter::NextGroupStart), None) => Location::default(),
+        (None, Some(largest)) => Location { object: 0, ..largest },
         (Some(Filter::LargestObject), Some(largest)) => {
             Location { object: largest.object + 1, ..largest }
         }
@@ -328,17 +328,19 @@ impl Serve {
         let mut tasks = tokio::task::JoinSet::new();
         let mut begun: HashMap<(u64, u64), ()> = HashMap::new();
         loop {
-            let (group, ended) = {
+            let (groups, ended) = {
                 let state = lock(&self.track.state);
-                (state.group.clone(), state.ended)
+                (state.groups.clone(), state.ended)
             };
             // A group from its first object only: half a group cannot be decoded.
-            let wanted = |group: &Group| {
+            let wanted = |group: &&Group| {
                 group.id > self.start.group
                     || group.id == self.start.group && self.start.object == 0
             };
-            if let Some(group) = group.filter(wanted) {
-                begun.retain(|(id, _), ()| *id == group.id);
+            if let Some(oldest) = groups.front() {
+                begun.retain(|(id, _), ()| *id >= oldest.id);
+            }
+            for group in groups.iter().filter(wanted) {
                 for subgroup in &group.subgroups {
                     let id = lock(subgroup).id;
                     let Entry::Vacant(entry) = begun.entry((group.id, id)) else { continue };
@@ -412,12 +414,18 @@ async fn send_subgroup(
         }
         pending.clear();
         if closed {
-            return stream.finish();
+            break;
         }
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return stream.finish() },
+            changed = changes.changed() => if changed.is_err() { break },
             _ = cancelled.changed() => return stream.reset(ResetCode::CANCELLED),
         }
+    }
+    stream.finish();
+    // Until all has arrived: closing the connection before throws away the rest.
+    tokio::select! {
+        _ = stream.stopped() => {}
+        _ = cancelled.changed() => {}
     }
 }
 
