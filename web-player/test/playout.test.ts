@@ -82,10 +82,6 @@ describe("the delay that is aimed at", () => {
     expect(targetDelay([video])).toBe(39);
     expect(targetDelay([])).toBeUndefined();
   });
-
-  test("never lets jitter take live away", () => {
-    expect(targetDelay([{ offset: 20, jitter: 5000, handling: 0 }])).toBe(420);
-  });
 });
 
 describe("the playout clock", () => {

@@ -92,16 +92,11 @@ export interface TrackNeed {
 
 /** Below this much jitter margin, ordinary timer noise would already make frames late. */
 const MIN_JITTER_MS = 8;
-/** Above it, staying live is worth more than staying smooth. */
-const MAX_JITTER_MS = 400;
 
 /** The smallest delay that serves all tracks. */
 export function targetDelay(needs: readonly TrackNeed[]): number | undefined {
   if (needs.length === 0) return undefined;
   return Math.max(
-    ...needs.map(
-      ({ offset, jitter, handling }) =>
-        offset + Math.min(Math.max(jitter, MIN_JITTER_MS), MAX_JITTER_MS) + handling,
-    ),
+    ...needs.map(({ offset, jitter, handling }) => offset + Math.max(jitter, MIN_JITTER_MS) + handling),
   );
 }

@@ -12,6 +12,8 @@ import type { PlayoutClock, TrackNeed } from "../playout/clock";
 
 /** The worklet computes its blocks in bursts of about a device buffer, and its speed control has play. */
 const RENDER_BURST_MS = 16;
+/** Late sound is no sound, so it is waited for far longer than pictures are. */
+const MAX_JITTER_MS = 1500;
 /** More chunks than this in the decoder: it can't keep up, so leave some out. */
 const MAX_DECODE_QUEUE = 32;
 
@@ -50,7 +52,8 @@ export class AudioPipeline {
   need(): TrackNeed | undefined {
     const { offset } = this.arrivals;
     if (offset === undefined || !this.#running) return undefined;
-    return { offset, jitter: this.arrivals.jitter(0.98), handling: RENDER_BURST_MS + this.#outputLatencyMs };
+    const jitter = Math.min(this.arrivals.jitter(0.98), MAX_JITTER_MS);
+    return { offset, jitter, handling: RENDER_BURST_MS + this.#outputLatencyMs };
   }
 
   setTrack(track: PlayableTrack | undefined): void {

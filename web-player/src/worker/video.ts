@@ -44,6 +44,8 @@ const LOOKAHEAD_MS = 8;
 const STALE_MS = 100;
 /** … unless nothing was painted for so long. */
 const KEEP_MOVING_MS = 66;
+/** Later frames are painted late: staying live is worth more than staying smooth. */
+const MAX_JITTER_MS = 250;
 const BACKWARDS_MS = 1000;
 /** A page in the background gets no animation frames: frames are then dropped on this beat. */
 const HIDDEN_BEAT_MS = 100;
@@ -105,7 +107,8 @@ export class VideoPipeline {
   need(): TrackNeed | undefined {
     const { offset } = this.arrivals;
     if (offset === undefined) return undefined;
-    return { offset, jitter: this.arrivals.jitter(0.95), handling: this.#decodeTimes.quantile(0.9) + 4 };
+    const jitter = Math.min(this.arrivals.jitter(0.95), MAX_JITTER_MS);
+    return { offset, jitter, handling: this.#decodeTimes.quantile(0.9) + 4 };
   }
 
   resetCounters(): void {
