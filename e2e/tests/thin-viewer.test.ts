@@ -22,7 +22,10 @@ describe("a viewer on a line far thinner than the stream", () => {
     await edge.offers(BROADCAST);
     const browser = await openBrowser(scope());
     const line = await BadLine.start(scope(), edge.listen);
-    const thin = await Viewer.open(scope(), browser, edge, BROADCAST, { through: line.port });
+    // Each in a browser of its own: one browser would let them disturb each other there.
+    const thin = await Viewer.open(scope(), await openBrowser(scope()), edge, BROADCAST, {
+      through: line.port,
+    });
     const free = await Viewer.open(scope(), browser, edge, BROADCAST);
     await thin.nextSight();
     await free.nextSight();
@@ -67,7 +70,7 @@ describe("a viewer on a line far thinner than the stream", () => {
     expect(stepsBack(freeSights)).toEqual([]);
     expect(freeSights.length, "the other viewer's pictures").toBeGreaterThan((WATCH_MS / 1000) * 20);
     // A slow viewer that held the others up would cost them seconds.
-    expect(freeLatency.p95).toBeLessThan(undisturbed.p95 + 300);
+    expect(freeLatency.p95).toBeLessThan(undisturbed.p95 + 200);
     expect(longestGap(freeSights)).toBeLessThan(1000);
   });
 
