@@ -156,9 +156,10 @@ fn misdeeds() -> Vec<(&'static str, Vec<Stream>, SessionCode)> {
             SessionCode::INVALID_REQUEST_ID,
         ),
         (
+            // The stream alone is turned away at once; the session goes for want of a SETUP.
             "a request far ahead of SETUP",
             vec![Bi(message(SUBSCRIBE, &[0; 65_535]).repeat(2), Open)],
-            violation,
+            SessionCode::CONTROL_MESSAGE_TIMEOUT,
         ),
         ("a request stream of noise", vec![control(), Bi(vec![0xaa; 5_000], Open)], violation),
     ]
