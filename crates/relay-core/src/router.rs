@@ -96,6 +96,8 @@ struct Publishers {
 struct Entry {
     id: TrackId,
     source: Source,
+    /// A newer publisher of the track, asked to take over from the source.
+    successor: Option<SessionId>,
     subscribers: BTreeMap<(SessionId, RequestId), Subscriber>,
     /// Sources that refused since the last attempt to find one began.
     refused: BTreeSet<SessionId>,
@@ -216,9 +218,17 @@ impl Router {
         for name in names {
             let Some(entry) = self.tracks.get_mut(&name) else { continue };
             entry.subscribers.retain(|(session, _), _| *session != id);
+            if entry.successor == Some(id) {
+                entry.successor = None;
+            }
             if matches!(entry.source, Source::Pending(s) | Source::Live(s) if s == id) {
-                entry.source = Source::Missing { since: now, retry: None };
-                self.find_source(&name, now);
+                match entry.successor.take() {
+                    Some(successor) => entry.source = Source::Pending(successor),
+                    None => {
+                        entry.source = Source::Missing { since: now, retry: None };
+                        self.find_source(&name, now);
+                    }
+                }
             }
             self.release(&name);
         }
@@ -252,7 +262,25 @@ impl Router {
             self.tell_watchers(namespace, true);
         }
         self.look_for_sources(|name| name.namespace().has_prefix(namespace), now);
+        if !from_uplink {
+            self.offer_succession(id, namespace);
+        }
         Ok(())
+    }
+
+    /// Asks a publisher that has just come for the tracks that others of its namespace give us.
+    /// Most often it is one of them, restarted, whose old session only seems alive.
+    fn offer_succession(&mut self, id: SessionId, namespace: &Namespace) {
+        for (name, entry) in &mut self.tracks {
+            let taken = match entry.source {
+                Source::Pending(source) | Source::Live(source) => source != id,
+                Source::Missing { .. } => false,
+            };
+            if taken && name.namespace().has_prefix(namespace) && entry.successor.is_none() {
+                entry.successor = Some(id);
+                self.actions.push_back(RouteAction::Subscribe(id, entry.id, name.clone()));
+            }
+        }
     }
 
     fn check_reserved(
@@ -385,6 +413,7 @@ impl Router {
                 Entry {
                     id: track,
                     source: Source::Missing { since: now, retry: None },
+                    successor: None,
                     subscribers: BTreeMap::new(),
                     refused: BTreeSet::new(),
                 },
@@ -427,7 +456,12 @@ impl Router {
         let Some(entry) = self.names.get(&track).and_then(|name| self.tracks.get_mut(name)) else {
             return;
         };
-        if entry.source != Source::Pending(id) {
+        if entry.successor == Some(id) {
+            entry.successor = None;
+            if let Source::Pending(old) | Source::Live(old) = entry.source {
+                self.actions.push_back(RouteAction::Unsubscribe(old, track));
+            }
+        } else if entry.source != Source::Pending(id) {
             return;
         }
         entry.source = Source::Live(id);
@@ -449,6 +483,10 @@ impl Router {
     ) {
         let Some(name) = self.names.get(&track).cloned() else { return };
         let Some(entry) = self.tracks.get_mut(&name) else { return };
+        if entry.successor == Some(id) {
+            entry.successor = None;
+            return;
+        }
         if !matches!(entry.source, Source::Pending(s) | Source::Live(s) if s == id) {
             return;
         }
@@ -483,7 +521,15 @@ impl Router {
     ) {
         let Some(name) = self.names.get(&track).cloned() else { return };
         let Some(entry) = self.tracks.get_mut(&name) else { return };
+        if entry.successor == Some(id) {
+            entry.successor = None;
+            return;
+        }
         if entry.source != Source::Live(id) {
+            return;
+        }
+        if let Some(successor) = entry.successor.take() {
+            entry.source = Source::Pending(successor);
             return;
         }
         entry.source = Source::Missing { since: now, retry: Some(now + self.config.retry) };
@@ -566,6 +612,9 @@ impl Router {
         };
         if let Source::Pending(source) | Source::Live(source) = entry.source {
             self.actions.push_back(RouteAction::Unsubscribe(source, entry.id));
+        }
+        if let Some(successor) = entry.successor {
+            self.actions.push_back(RouteAction::Unsubscribe(successor, entry.id));
         }
         self.actions.push_back(RouteAction::Forget(entry.id));
         self.names.remove(&entry.id);

@@ -88,7 +88,13 @@ impl Endpoint {
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         server.transport_config(config.transport());
         let seed = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &identity.reset_seed());
-        let endpoint_config = quinn::EndpointConfig::new(Arc::new(seed));
+        let mut endpoint_config = quinn::EndpointConfig::new(Arc::new(seed));
+        // Connection IDs too must be known again after a restart: a packet with one that is not
+        // gets no stateless reset.
+        let id_key = u64::from_be_bytes(std::array::from_fn(|at| identity.reset_seed()[at]));
+        endpoint_config.cid_generator(move || {
+            Box::new(quinn_proto::HashedConnectionIdGenerator::from_key(id_key))
+        });
         let socket = bind(addr).map_err(|error| Error::Bind { addr, reason: error.to_string() })?;
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = quinn::Endpoint::new(endpoint_config, Some(server), socket, runtime)

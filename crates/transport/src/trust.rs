@@ -13,6 +13,10 @@ use crate::Fingerprint;
 const MAX_AGE: Duration = Duration::from_secs(14 * 24 * 3600);
 
 fn directory() -> Option<PathBuf> {
+    if cfg!(test) {
+        // Tests leave the user's own directory alone.
+        return Some(std::env::temp_dir().join("weir-test-trust"));
+    }
     if let Some(dir) = std::env::var_os("WEIR_TRUST_DIR") {
         return Some(dir.into());
     }

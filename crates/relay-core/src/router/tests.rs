@@ -178,3 +178,27 @@ fn only_relays_report_below_weir() {
     assert!(router.handle_publish_namespace(node, 0, &ns("weir"), now).is_err());
     assert!(router.handle_publish_namespace(node, 2, &edge, now).is_ok());
 }
+
+#[test]
+fn a_restarted_publisher_takes_over_while_its_old_session_still_seems_alive() {
+    let now = Instant::now();
+    let mut router = router(now);
+    let back = SessionId(9);
+    router.handle_session(PUBLISHER, Peer::Client, now);
+    router.handle_publish_namespace(PUBLISHER, 0, &ns("live/cam1"), now).unwrap();
+    router.handle_subscribe(VIEWER, 0, &video(), Duration::ZERO, now);
+    router.handle_upstream_ok(PUBLISHER, TrackId(0));
+    drain(&mut router);
+    router.handle_session(back, Peer::Client, now);
+    router.handle_publish_namespace(back, 0, &ns("live/cam1"), now).unwrap();
+    assert_eq!(drain(&mut router), [RouteAction::Subscribe(back, TrackId(0), video())]);
+    // It may not have the track: then nothing changes.
+    router.handle_upstream_error(back, TrackId(0), &refused(), now);
+    assert_eq!(drain(&mut router), []);
+    router.handle_publish_namespace(back, 2, &ns("live/cam1"), now).unwrap();
+    drain(&mut router);
+    router.handle_upstream_ok(back, TrackId(0));
+    assert_eq!(drain(&mut router), [RouteAction::Unsubscribe(PUBLISHER, TrackId(0))]);
+    router.handle_session_closed(PUBLISHER, now);
+    assert_eq!(drain(&mut router), []);
+}
