@@ -10,7 +10,7 @@
 //! * Reading is tolerant: unknown fields are skipped, fields and words that came later than the
 //!   writer are absent or "unknown", a [`DropReason`] from a newer node is kept in
 //!   [`DropReason::Other`] so that sums still hold.
-//! * Text in a snapshot may come from any peer. [`Tree::from_line`] returns it [`sanitize`]d; who
+//! * Text in a snapshot may come from any peer. [`Tree::from_line`] returns it [`sanitize()`]d; who
 //!   reads a snapshot another way calls [`Tree::sanitize`] before showing it.
 //!
 //! The crate is a leaf: no clock, no sockets, no other crate of the workspace.

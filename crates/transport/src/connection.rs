@@ -100,7 +100,7 @@ impl Connection {
         }
     }
 
-    /// Makes writes wait once about a congestion window and [`UNSENT_CAP`] are unacknowledged, so
+    /// Makes writes wait once about a congestion window and 24 KiB more are unacknowledged, so
     /// that what is sent next is decided late. To be called as the window moves.
     pub fn limit_unsent(&self, cwnd: u64) {
         self.session.set_send_window(cwnd + cwnd / 8 + UNSENT_CAP);
