@@ -256,12 +256,9 @@ impl<'a> Parser<'a> {
             SUBGROUP_ZERO => Some(0),
             SUBGROUP_PRIOR => Some(prior.subgroup.ok_or_else(|| refers("subgroup"))?),
             SUBGROUP_NEXT => {
-                let prior = prior.subgroup.ok_or_else(|| refers("subgroup"))?;
-                Some(
-                    prior
-                        .checked_add(1)
-                        .ok_or_else(|| ProtocolError::violation("a Subgroup ID exceeds 2^64-1"))?,
-                )
+                let next = prior.subgroup.ok_or_else(|| refers("subgroup"))?.checked_add(1);
+                let next = next.filter(|next| *next <= self.coding.max());
+                Some(next.ok_or_else(|| ProtocolError::violation("a Subgroup ID is too large"))?)
             }
             _ => subgroup,
         };
@@ -334,6 +331,9 @@ fn locate(
             }
         },
     };
+    if location.group.max(location.object) > version.int_coding().max() {
+        return Err(exceeds("a Location"));
+    }
     if follows(location, prior, order) { Ok(location) } else { Err(out_of_order()) }
 }
 

@@ -226,6 +226,22 @@ impl Properties {
         }
     }
 
+    /// Every integer, in the mutable list and inside Immutable Properties.
+    pub(crate) fn ints(&self) -> impl Iterator<Item = (u64, u64)> {
+        let own = self.0.iter().filter_map(|(kind, value)| match value {
+            PropertyValue::Int(value) => Some((*kind, *value)),
+            PropertyValue::Bytes(_) => None,
+        });
+        let immutable = self.immutable().map_or(&[][..], |bytes| bytes);
+        let inside = RawProperties::new(immutable, IntCoding::LeadingOnes)
+            .map_while(Result::ok)
+            .filter_map(|(kind, value)| match value {
+                RawValue::Int(value) => Some((kind, value)),
+                RawValue::Bytes(_) => None,
+            });
+        own.chain(inside)
+    }
+
     /// The first mandatory property, which we understand none of, in the mutable list or inside
     /// Immutable Properties ("Mandatory Track Properties").
     pub fn mandatory(&self) -> Option<u64> {

@@ -236,7 +236,8 @@ fn object_header(
         Some(previous) => previous.checked_add(1).and_then(|next| next.checked_add(delta)),
         None => Some(delta),
     }
-    .ok_or_else(|| ProtocolError::violation("an Object ID exceeds 2^64-1"))?;
+    .filter(|id| *id <= coding.max())
+    .ok_or_else(|| ProtocolError::violation("an Object ID exceeds what can be written"))?;
     let mut properties = &[][..];
     if has_properties {
         let Some((bytes, length)) = properties_field(&buf[end..], coding)? else {

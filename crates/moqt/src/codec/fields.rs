@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use crate::{
-    AuthToken, FetchRange, FullTrackName, Location, Namespace, Properties, PropertyValue,
-    ProtocolError, PublishBlocked, PublishDone, PublishDoneCode, Reader, Redirect, RequestError,
-    RequestErrorCode, Setup, Version, Writer, property,
+    AuthToken, FetchRange, FullTrackName, IntCoding, Location, Namespace, Properties,
+    PropertyValue, ProtocolError, PublishBlocked, PublishDone, PublishDoneCode, Reader, Redirect,
+    RequestError, RequestErrorCode, Setup, Version, Writer, property,
 };
 
 use super::EncodeError;
@@ -302,13 +302,18 @@ pub(super) fn read_publish_blocked(r: &mut Reader) -> Result<PublishBlocked, Pro
 pub(super) fn read_track_properties(r: &mut Reader) -> Result<Properties, ProtocolError> {
     let coding = r.coding();
     let properties = Properties::decode(r.rest(), coding)?;
-    let out_of_range = |kind, max| properties.int(kind).is_some_and(|value| value > max);
-    if out_of_range(property::DYNAMIC_GROUPS, 1)
-        || out_of_range(property::DEFAULT_PUBLISHER_PRIORITY, 255)
-        || out_of_range(property::DEFAULT_PUBLISHER_GROUP_ORDER, 2)
-        || properties.int(property::DEFAULT_PUBLISHER_GROUP_ORDER) == Some(0)
-    {
-        return Err(ProtocolError::violation("a track property is out of its range"));
+    // A second instance is no better than the first.
+    for (kind, value) in properties.ints() {
+        let allowed = match kind {
+            property::DYNAMIC_GROUPS => value <= 1,
+            property::DEFAULT_PUBLISHER_GROUP_ORDER => (1..=2).contains(&value),
+            // Draft 18 and later let 0 mean "none".
+            property::OBJECT_DELIVERY_TIMEOUT => value != 0 || coding == IntCoding::LeadingOnes,
+            _ => true,
+        };
+        if !allowed {
+            return Err(ProtocolError::violation(format!("track property {kind:#x} is {value}")));
+        }
     }
     Ok(properties)
 }

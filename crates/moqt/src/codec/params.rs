@@ -441,7 +441,8 @@ fn decode_value(
                 Form::KeyValue => {
                     let value = r.prefixed(MAX_TEXT, "LARGEST_OBJECT")?;
                     let mut value = r.nested(value);
-                    let largest = read_location(&mut value, "LARGEST_OBJECT")?;
+                    let largest = read_location(&mut value, "LARGEST_OBJECT")
+                        .map_err(|error| malformed(error.reason))?;
                     whole(&value, "LARGEST_OBJECT")?;
                     largest
                 }
@@ -521,10 +522,11 @@ fn whole(r: &Reader, name: &'static str) -> Result<(), ProtocolError> {
     if r.is_empty() {
         return Ok(());
     }
-    Err(ProtocolError::new(
-        SessionCode::KEY_VALUE_FORMATTING_ERROR,
-        format!("{name} has bytes after its last field"),
-    ))
+    Err(malformed(format!("{name} has bytes after its last field")))
+}
+
+fn malformed(reason: impl Into<std::borrow::Cow<'static, str>>) -> ProtocolError {
+    ProtocolError::new(SessionCode::KEY_VALUE_FORMATTING_ERROR, reason)
 }
 
 fn decode_filter(table: &Table, r: &mut Reader) -> Result<LocationFilter, ProtocolError> {

@@ -30,14 +30,11 @@ struct Use {
 pub(super) struct Aliases {
     in_use: HashMap<u64, Use>,
     retired: VecDeque<u64>,
-    /// Subscriptions that PUBLISH_DONE ended, whose last streams may still be on their way.
-    late: VecDeque<(u64, RequestId)>,
 }
 
 impl Aliases {
     pub(super) fn find(&self, alias: u64) -> Alias {
-        let late = || self.late.iter().rev().find(|late| late.0 == alias).map(|late| &late.1);
-        match self.requests(alias).first().or_else(late) {
+        match self.requests(alias).first() {
             Some(id) => Alias::Request(*id),
             None if self.retired.contains(&alias) => Alias::Retired,
             None => Alias::Unknown,
@@ -66,17 +63,7 @@ impl Aliases {
         }
         used.requests.push(id);
         self.retired.retain(|retired| *retired != alias);
-        self.late.retain(|late| late.0 != alias);
         Ok(())
-    }
-
-    /// A released alias whose streams are still wanted: "PUBLISH_DONE does not usually indicate
-    /// that state can immediately be destroyed" ("Subscription State Management").
-    pub(super) fn await_late(&mut self, alias: u64, id: RequestId) {
-        if self.late.len() == RETIRED {
-            self.late.pop_front();
-        }
-        self.late.push_back((alias, id));
     }
 
     pub(super) fn release(&mut self, alias: u64, id: RequestId) {

@@ -201,13 +201,8 @@ impl Session {
         }
         let last = matches!(response, Response::Error(_) | Response::PublishDone(_))
             || state.kind == Kind::TrackStatus;
-        if last && let Some(state) = self.remove(id) {
-            if let (Response::PublishDone(_), Some(alias)) = (&response, state.alias_in) {
-                self.aliases.await_late(alias, id);
-            }
-            if let Some(stream) = state.stream {
-                self.close_stream(stream);
-            }
+        if last && let Some(stream) = self.remove(id).and_then(|state| state.stream) {
+            self.close_stream(stream);
         }
         self.events.push_back(Event::Responded { id, response });
         Ok(())

@@ -11,8 +11,7 @@ fn a_subscription_lives_and_ends() {
         assert_eq!(pair.ends[0].track_alias(7), Alias::Request(id));
         assert_eq!(pair.ends[0].track_alias(8), Alias::Unknown);
         pair.answer(1, id, done(PublishDoneCode::TOO_FAR_BEHIND));
-        // Its last streams may still be on their way.
-        assert_eq!(pair.ends[0].track_alias(7), Alias::Request(id));
+        assert_eq!(pair.ends[0].track_alias(7), Alias::Retired);
         pair.assert_over();
     }
 }
@@ -43,7 +42,7 @@ fn a_publisher_ends_what_it_published() {
         assert_eq!(pair.ends[1].track_alias(5), Alias::Request(id));
         pair.answer(1, id, ok());
         pair.answer(0, id, done(PublishDoneCode::TRACK_ENDED));
-        assert_eq!(pair.ends[1].track_alias(5), Alias::Request(id));
+        assert_eq!(pair.ends[1].track_alias(5), Alias::Retired);
         pair.assert_over();
     }
 }
