@@ -36,12 +36,14 @@ impl Default for TrackOptions {
 pub struct Broadcast {
     pub(super) namespace: Namespace,
     pub(super) tracks: Arc<Mutex<HashMap<Bytes, Arc<Track>>>>,
+    /// Whether there is a track to subscribe to.
+    pub(super) has_tracks: Arc<watch::Sender<bool>>,
 }
 
 impl Broadcast {
     /// A broadcast with no tracks.
     pub fn new(namespace: Namespace) -> Self {
-        Self { namespace, tracks: Arc::default() }
+        Self { namespace, tracks: Arc::default(), has_tracks: Arc::default() }
     }
 
     /// Where it is published.
@@ -57,6 +59,7 @@ impl Broadcast {
         if let Some(old) = lock(&self.tracks).insert(name, Arc::clone(&track)) {
             old.end();
         }
+        self.has_tracks.send_replace(true);
         TrackProducer { track }
     }
 }

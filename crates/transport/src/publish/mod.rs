@@ -164,18 +164,22 @@ impl<'a> Run<'a> {
             namespace: self.broadcast.namespace.clone(),
             parameters: Parameters::default(),
         });
-        let announced = self.driver.session_mut().request(request).map_err(too_long)?;
+        // Not before there is something to subscribe to: a relay that was told "no such track"
+        // would believe it.
+        let mut has_tracks = self.broadcast.has_tracks.subscribe();
+        let mut request = Some(request);
+        let mut announced = None;
         let mut leaving = None;
         loop {
             tokio::select! {
                 event = self.driver.next() => match event? {
-                    DriverEvent::Session(Event::Responded { id, response }) if id == announced => {
+                    DriverEvent::Session(Event::Responded { id, response }) if Some(id) == announced => {
                         match response {
                             Response::Error(error) => return Err(refused(&error)),
                             _ => on_connected(),
                         }
                     }
-                    DriverEvent::Session(Event::Ended { id, .. }) if id == announced => {
+                    DriverEvent::Session(Event::Ended { id, .. }) if Some(id) == announced => {
                         return Err(Error::Lost("the relay revoked the namespace".into()));
                     }
                     DriverEvent::Session(Event::GoAway(GoAway { uri, .. })) => {
@@ -186,6 +190,12 @@ impl<'a> Run<'a> {
                     // Nothing was subscribed to, so nothing of this is ours.
                     _ => {}
                 },
+                Ok(_) = has_tracks.wait_for(|has| *has), if request.is_some() => {
+                    if let Some(request) = request.take() {
+                        let id = self.driver.session_mut().request(request).map_err(too_long)?;
+                        announced = Some(id);
+                    }
+                }
                 Some((id, streams)) = self.ended.recv() => self.finish(id, streams)?,
                 () = &mut shutdown, if leaving.is_none() => {
                     leaving = Some(Box::pin(tokio::time::sleep(DRAIN)));
