@@ -109,6 +109,7 @@ pub(super) async fn run_with(
         streams: HashMap::new(),
         served: HashMap::new(),
         upstream: HashMap::new(),
+        ingests: Vec::new(),
         streams_seen: HashMap::new(),
         ending: HashMap::new(),
         announced: HashMap::new(),
@@ -146,6 +147,8 @@ struct Session {
     served: HashMap<RequestId, Served>,
     /// Our subscriptions at the peer.
     upstream: HashMap<RequestId, TrackId>,
+    /// The subgroups that are being read for them.
+    ingests: Vec<Ingest>,
     /// Data streams that came for each.
     streams_seen: HashMap<RequestId, u64>,
     /// Those that PUBLISH_DONE ended while streams were still on their way.
@@ -165,6 +168,13 @@ struct Session {
 struct Served {
     parameters: Parameters,
     track: Option<TrackId>,
+}
+
+/// A subgroup that is being read into its track.
+struct Ingest {
+    request: RequestId,
+    seq: relay_core::SubgroupSeq,
+    task: tokio::task::AbortHandle,
 }
 
 /// A subscription of ours whose PUBLISH_DONE came before all of its streams did.
@@ -421,6 +431,7 @@ impl Session {
                     self.streams_seen.remove(&id);
                     self.ending.remove(&id);
                     self.driver.session_mut().cancel(id, ResetCode::CANCELLED);
+                    self.stop_ingests(id, track);
                 }
             }
             RouteAction::Accept(_, request, track) => self.accept(request, track)?,
@@ -522,11 +533,13 @@ impl Session {
                 };
                 let ingest = ingest::run(Arc::clone(&self.node), track, seq, head, stream);
                 let malformed = self.malformed.clone();
-                tokio::spawn(async move {
+                let task = tokio::spawn(async move {
                     if let Err(error) = ingest.await {
                         let _ = malformed.send(error);
                     }
                 });
+                self.ingests.retain(|ingest| !ingest.task.is_finished());
+                self.ingests.push(Ingest { request, seq, task: task.abort_handle() });
                 Ok(())
             }
             DriverEvent::Datagram { request, datagram } => {
@@ -711,6 +724,22 @@ impl Session {
                 router.handle_uplink_namespace(&namespace, published, now);
             });
         }
+    }
+
+    /// Reads no more for a subscription of ours. Another source may go on with what was open; it
+    /// must not seem alive until this peer, perhaps long dead, is given up.
+    fn stop_ingests(&mut self, request: RequestId, track: TrackId) {
+        let shared = self.node.track(track);
+        self.ingests.retain(|ingest| {
+            let stop = ingest.request == request;
+            if stop {
+                ingest.task.abort();
+                if let Some(shared) = &shared {
+                    shared.write().interrupt(ingest.seq);
+                }
+            }
+            !stop
+        });
     }
 
     /// One more data stream of a subscription of ours came.
