@@ -19,7 +19,10 @@ interface RelayInfo {
   readonly certificateHash: string | null;
 }
 
-/** Only the page's server knows where the relay is, and it doesn't say. */
+/**
+ * The relay is behind the page's server, and that doesn't answer at all. There is no use in trying the
+ * relay then, and harm: Chromium makes a page wait twice as long after every failed handshake.
+ */
 export class PageServerSilent extends Error {
   readonly host: string;
 
@@ -37,14 +40,22 @@ export async function resolveEndpoint(source: Source): Promise<Endpoint> {
   const page = new URL(source.pageUrl);
   if (relay && source.certificateHash) return endpoint(relay, source.certificateHash);
   // Another host's certificate is not ours to know: the browser has to trust it.
-  if (relay && relay.hostname !== page.hostname) return { url: relay.href };
+  if (relay && !sameMachine(relay.hostname, page.hostname)) return { url: relay.href };
 
   const info = await fetchRelayInfo(page);
-  if (!relay && !info) throw new PageServerSilent(page.host);
-  const url = relay ?? new URL(`https://${page.hostname}:${info?.port}/`);
-  if (source.certificateHash) return endpoint(url, source.certificateHash);
-  if (info) return endpoint(url, info.certificateHash);
-  return endpoint(url, await fetchText(new URL("/certificate.sha256", page)));
+  if (info) {
+    const url = relay ?? new URL(`https://${page.hostname}:${info.port}/`);
+    return endpoint(url, source.certificateHash ?? info.certificateHash);
+  }
+  // Some other server's page: its own port is the best guess, and a hash may lie beside it.
+  const url = relay ?? new URL(`https://${page.host}/`);
+  return endpoint(url, source.certificateHash ?? (await fetchText(new URL("/certificate.sha256", page))));
+}
+
+const loopback: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "[::1]"]);
+
+function sameMachine(a: string, b: string): boolean {
+  return a === b || (loopback.has(a) && loopback.has(b));
 }
 
 /** The hash as bytes; undefined when it isn't one. */
@@ -72,11 +83,10 @@ async function fetchRelayInfo(page: URL): Promise<RelayInfo | undefined> {
   }
 }
 
+/** Undefined: there is no such page. Throws when nothing answers, or only a proxy before it. */
 async function fetchText(url: URL): Promise<string | undefined> {
-  try {
-    const response = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) });
-    return response.ok ? await response.text() : undefined;
-  } catch {
-    return undefined;
-  }
+  const init: RequestInit = { cache: "no-store", signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) };
+  const response = await fetch(url, init).catch(() => undefined);
+  if (!response || response.status >= 500) throw new PageServerSilent(url.host);
+  return response.ok ? response.text().catch(() => undefined) : undefined;
 }

@@ -52,6 +52,27 @@ describe("how late media comes", () => {
     expect(arrivals.jitter(0.98)).toBeGreaterThan(350);
   });
 
+  test("a backlog after a pause is none either, even when it comes in slowly", () => {
+    const arrivals = new ArrivalEstimator();
+    for (let i = 0; i < 100; i++) arrivals.observe(i * 20, i * 20 + 20);
+    // Six seconds of nothing, then the last second of it, each chunk taking a while to decode.
+    for (let i = 0; i < 50; i++) arrivals.observe(7000 + i * 20, 8000 + i * 8);
+    for (let i = 0; i < 100; i++) arrivals.observe(8400 + i * 20, 8420 + i * 20);
+    expect(arrivals.offset).toBe(20);
+    expect(arrivals.jitter(1)).toBeLessThan(1);
+    expect(arrivals.isFresh(10_500)).toBe(true);
+    expect(arrivals.isFresh(13_000)).toBe(false);
+  });
+
+  test("frames that come in decoding order are no backlog; waiting for the order is jitter", () => {
+    const arrivals = new ArrivalEstimator();
+    // I P B B B P B B B …: each P is shown three frames after the last B before it.
+    const shown = [0, ...Array.from({ length: 60 }, (_, i) => [4, 2, 1, 3].map((b) => 4 * i + b)).flat()];
+    for (const [i, at] of shown.entries()) arrivals.observe(at * FRAME, i * FRAME + 20);
+    expect(arrivals.offset).toBeDefined();
+    expect(arrivals.jitter(0.95)).toBeCloseTo(5 * FRAME, 0);
+  });
+
   test("what the page's own start delays is soon forgotten", () => {
     const arrivals = new ArrivalEstimator();
     for (let i = 0; i < 60; i++) arrivals.observe(i * FRAME, i * FRAME + 20 + (i < 15 ? 150 + i : 0));
@@ -81,6 +102,13 @@ describe("the delay that is aimed at", () => {
     expect(targetDelay([video, audio])).toBe(30 + 8 + 20);
     expect(targetDelay([video])).toBe(39);
     expect(targetDelay([])).toBeUndefined();
+  });
+
+  test("waits for no track that is hopelessly late", () => {
+    const video = { offset: 20, jitter: 10, handling: 10 };
+    const lost = { offset: 59_000, jitter: 10, handling: 10 };
+    expect(targetDelay([video, lost])).toBe(40);
+    expect(targetDelay([lost])).toBe(59_020);
   });
 });
 

@@ -10,31 +10,32 @@ const WINDOW = 256;
 const OUTAGE_MS = 300;
 /** So much earlier than anything before: the publisher's clock was set. */
 const CLOCK_STEP_MS = 1000;
-/** A backlog's samples fall from one to the next by about the media between them; live ones don't. */
-const BACKLOG_FALL_MS = 5;
+/** In a backlog, media comes this much faster than it was made: each sample falls below the one before. */
+const BACKLOG_SPEED = 1.4;
 /** So many samples in a row that don't fall: the backlog is over. */
 const LIVE_SAMPLES = 3;
+/** Nothing for so long: what comes then starts with a backlog. */
+const GAP_MS = 400;
+/** Nothing for so long: what was measured says nothing about now. */
+const STALE_MS = 2000;
 /** While a player starts, the page itself is busy: once there are so many samples, the first half goes. */
 const WARM_UP = 48;
 
 export class ArrivalEstimator {
   readonly #samples: number[] = [];
   #next = 0;
-  #previous: number | undefined;
+  #previous: { readonly timestamp: number; readonly arrival: number } | undefined;
   #steady = 0;
   #warm = false;
+  #arrivedAt = Number.NEGATIVE_INFINITY;
 
   /** Media stamped `timestamp` came at `arrival`; both in milliseconds. */
   observe(timestamp: number, arrival: number): void {
+    if (arrival - this.#arrivedAt > GAP_MS) this.resync();
+    this.#arrivedAt = arrival;
     const sample = arrival - timestamp;
-    const falls = this.#previous !== undefined && sample < this.#previous - BACKLOG_FALL_MS;
-    const first = this.#previous === undefined;
-    this.#previous = sample;
-    if (this.#steady < LIVE_SAMPLES) {
-      // Joining: the backlog says nothing about how late live media comes.
-      this.#steady = falls || first ? 0 : this.#steady + 1;
-      if (this.#steady < LIVE_SAMPLES) return;
-    }
+    const falls = this.#judge(timestamp, arrival);
+    if (this.#steady < LIVE_SAMPLES) return;
     const offset = this.offset;
     if (offset !== undefined && sample < offset - CLOCK_STEP_MS) this.#samples.length = 0;
     else if (falls && offset !== undefined && sample > offset + OUTAGE_MS) return;
@@ -55,6 +56,11 @@ export class ArrivalEstimator {
     this.#warm = false;
   }
 
+  /** Whether media came lately. */
+  isFresh(now: number): boolean {
+    return now - this.#arrivedAt < STALE_MS;
+  }
+
   /** The smallest `arrival − timestamp` lately; undefined before live media came. */
   get offset(): number | undefined {
     return this.#samples.length === 0 ? undefined : Math.min(...this.#samples);
@@ -65,6 +71,18 @@ export class ArrivalEstimator {
     const sorted = this.#samples.toSorted((a, b) => a - b);
     const last = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
     return last === undefined ? 0 : last - (sorted[0] ?? last);
+  }
+
+  /** Whether this belongs to a backlog. While joining, counts how long that has not been so. */
+  #judge(timestamp: number, arrival: number): boolean {
+    const before = this.#previous;
+    // Frames that are shown before one that came earlier say nothing about speed.
+    if (before && timestamp <= before.timestamp) return false;
+    this.#previous = { timestamp, arrival };
+    const falls =
+      before !== undefined && timestamp - before.timestamp > BACKLOG_SPEED * (arrival - before.arrival);
+    if (this.#steady < LIVE_SAMPLES) this.#steady = falls || !before ? 0 : this.#steady + 1;
+    return falls;
   }
 
   #push(sample: number): void {

@@ -93,10 +93,15 @@ export interface TrackNeed {
 /** Below this much jitter margin, ordinary timer noise would already make frames late. */
 const MIN_JITTER_MS = 8;
 
+/** A track that needs so much more than another is lost to it: nothing waits for it. */
+const MAX_SPREAD_MS = 2000;
+
 /** The smallest delay that serves all tracks. */
 export function targetDelay(needs: readonly TrackNeed[]): number | undefined {
   if (needs.length === 0) return undefined;
-  return Math.max(
-    ...needs.map(({ offset, jitter, handling }) => offset + Math.max(jitter, MIN_JITTER_MS) + handling),
+  const delays = needs.map(
+    ({ offset, jitter, handling }) => offset + Math.max(jitter, MIN_JITTER_MS) + handling,
   );
+  const least = Math.min(...delays);
+  return Math.max(...delays.filter((delay) => delay - least <= MAX_SPREAD_MS));
 }

@@ -5,6 +5,7 @@
 
 import type { AudioStatus, FromWorklet, ToWorklet } from "../bridge";
 import type { AssembledObject } from "../media/assembler";
+import { ChunkTimes } from "../media/chunk-times";
 import { readLocHeader } from "../media/loc";
 import type { PlayableTrack } from "../media/tracks";
 import { ArrivalEstimator } from "../playout/arrival";
@@ -13,7 +14,7 @@ import type { PlayoutClock, TrackNeed } from "../playout/clock";
 /** The worklet computes its blocks in bursts of about a device buffer, and its speed control has play. */
 const RENDER_BURST_MS = 16;
 /** Late sound is no sound, so it is waited for far longer than pictures are. */
-const MAX_JITTER_MS = 1500;
+const MAX_JITTER_MS = 1000;
 /** More chunks than this in the decoder: it can't keep up, so leave some out. */
 const MAX_DECODE_QUEUE = 32;
 
@@ -23,6 +24,7 @@ export class AudioPipeline {
   /** Of decoded sound: decoding is part of how late it comes. */
   readonly arrivals = new ArrivalEstimator();
   readonly #clock: PlayoutClock;
+  readonly #times = new ChunkTimes();
   #track: PlayableTrack | undefined;
   #config: Uint8Array | undefined;
   #decoder: AudioDecoder | undefined;
@@ -49,9 +51,9 @@ export class AudioPipeline {
     return this.#newest;
   }
 
-  need(): TrackNeed | undefined {
+  need(now: number): TrackNeed | undefined {
     const { offset } = this.arrivals;
-    if (offset === undefined || !this.#running) return undefined;
+    if (offset === undefined || !this.#running || !this.arrivals.isFresh(now)) return undefined;
     const jitter = Math.min(this.arrivals.jitter(0.98), MAX_JITTER_MS);
     return { offset, jitter, handling: RENDER_BURST_MS + this.#outputLatencyMs };
   }
@@ -98,7 +100,7 @@ export class AudioPipeline {
   tellDelay(now: number): void {
     const { target } = this.#clock;
     // A target that doesn't know the sound's needs yet would have it play before it comes.
-    if (target === undefined || this.need() === undefined) return;
+    if (target === undefined || this.need(now) === undefined) return;
     // The worklet has only the wall clock, and its sound has a way to go to the ear.
     this.#send({ kind: "delay", delay: target - this.#outputLatencyMs + (Date.now() - now) });
   }
@@ -112,6 +114,7 @@ export class AudioPipeline {
     const decoder = this.#readyDecoder(this.#track);
     if (!decoder || decoder.decodeQueueSize > MAX_DECODE_QUEUE) return;
     try {
+      this.#times.handleInput(timestamp / 1000);
       decoder.decode(new EncodedAudioChunk({ type: "key", timestamp, data: object.payload as BufferSource }));
     } catch {
       // Closed by an error in between: the next object makes a new one.
@@ -134,7 +137,7 @@ export class AudioPipeline {
   #readyDecoder(track: PlayableTrack): AudioDecoder | undefined {
     if (this.#decoder?.state === "configured") return this.#decoder;
     const decoder: AudioDecoder = new AudioDecoder({
-      output: (data) => this.#handleSound(data),
+      output: (data) => (decoder === this.#decoder ? this.#handleSound(data) : data.close()),
       error: () => {
         // Sound that fails to decode is sound that is missing: the next object starts a new decoder.
         if (this.#decoder === decoder) this.#decoder = undefined;
@@ -146,11 +149,13 @@ export class AudioPipeline {
       return undefined;
     }
     this.#decoder = decoder;
+    this.#times.reset();
     return decoder;
   }
 
   #handleSound(data: AudioData): void {
-    const timestamp = data.timestamp / 1000;
+    const duration = (data.numberOfFrames / data.sampleRate) * 1000;
+    const timestamp = this.#times.timeOf(data.timestamp / 1000, duration);
     this.arrivals.observe(timestamp, performance.now());
     const channels = Array.from({ length: data.numberOfChannels }, (_, planeIndex) => {
       const samples = new Float32Array(data.numberOfFrames);

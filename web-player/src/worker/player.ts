@@ -48,7 +48,9 @@ interface Candidate {
 export class Player implements ConnectionEvents {
   readonly #stage: Stage;
   readonly #post: (message: FromWorker) => void;
-  readonly #backoff = new Backoff({ firstMs: 150, mostMs: 2500 });
+  readonly #backoff = new Backoff({ firstMs: 150, mostMs: 1500 });
+  /** After failed handshakes, which Chromium answers with waits of its own that double each time. */
+  readonly #handshakeBackoff = new Backoff({ firstMs: 300, mostMs: 15_000 });
   #liveness = new Liveness();
   #watch = new Watch();
   #source: Source | undefined;
@@ -92,6 +94,7 @@ export class Player implements ConnectionEvents {
     this.#problem = null;
     this.#joinMs = null;
     this.#backoff.reset();
+    this.#handshakeBackoff.reset();
     this.#liveness = new Liveness();
     this.#watch = new Watch();
     this.#stage.restart();
@@ -135,6 +138,7 @@ export class Player implements ConnectionEvents {
     if (this.#isCandidate(connection)) this.#promote(connection);
     if (connection !== this.#active) return;
     this.#backoff.reset();
+    this.#handshakeBackoff.reset();
     this.#detour = undefined;
     this.#stage.handleObject(kind, from, object, timescale);
     if (kind === "audio" && !this.#stage.selection.video) this.handleProgress();
@@ -239,12 +243,14 @@ export class Player implements ConnectionEvents {
     const host = error instanceof AttemptFailed ? error.host : "";
     if (cause instanceof NoCommonProtocol) return this.#setProblem(problems.protocol(host));
     if (!this.#active) this.#setProblem(problemOf(cause, host));
-    if (!this.#active || this.#liveness.suspect) this.#retryLater();
+    if (!this.#active || this.#liveness.suspect) {
+      this.#retryLater(cause instanceof ConnectFailed ? this.#handshakeBackoff : this.#backoff);
+    }
   }
 
-  #retryLater(): void {
+  #retryLater(backoff = this.#backoff): void {
     clearTimeout(this.#retryTimer);
-    this.#retryTimer = setTimeout(() => this.#attempt(), this.#backoff.next());
+    this.#retryTimer = setTimeout(() => this.#attempt(), backoff.next());
   }
 
   /** Another session, at `uri` or where we are; the active one serves until then. */

@@ -85,7 +85,7 @@ export class Stage {
 
   /** Retunes the clock; a few times a second. */
   tick(now: number): void {
-    const needs = [this.#video.need(), this.audio.need()].filter((need) => need !== undefined);
+    const needs = [this.#video.need(now), this.audio.need(now)].filter((need) => need !== undefined);
     const target = targetDelay(needs);
     if (target !== undefined) this.#clock.setTarget(target);
     this.#clock.update(now);

@@ -104,9 +104,9 @@ export class VideoPipeline {
     return this.#queue.shown;
   }
 
-  need(): TrackNeed | undefined {
+  need(now: number): TrackNeed | undefined {
     const { offset } = this.arrivals;
-    if (offset === undefined) return undefined;
+    if (offset === undefined || !this.arrivals.isFresh(now)) return undefined;
     const jitter = Math.min(this.arrivals.jitter(0.95), MAX_JITTER_MS);
     return { offset, jitter, handling: this.#decodeTimes.quantile(0.9) + 4 };
   }
