@@ -157,10 +157,29 @@ pub enum PropertyValue {
 
 /// A list of properties, ordered by type as the wire's delta encoding needs.
 ///
-/// Immutable Properties are kept as drafts 17 and later encode them, whatever draft they came
-/// from; only crossing to a draft with other integers re-encodes them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Properties(Vec<(u64, PropertyValue)>);
+/// Immutable Properties keep the bytes they came with; only crossing to a draft with other integers
+/// re-encodes them.
+#[derive(Clone, Debug)]
+pub struct Properties {
+    pairs: Vec<(u64, PropertyValue)>,
+    /// How integers inside Immutable Properties are written.
+    coding: IntCoding,
+}
+
+impl Default for Properties {
+    fn default() -> Self {
+        Self { pairs: Vec::new(), coding: IntCoding::LeadingOnes }
+    }
+}
+
+impl PartialEq for Properties {
+    fn eq(&self, other: &Self) -> bool {
+        let alike = self.coding == other.coding || self.immutable().is_none();
+        alike && self.pairs == other.pairs
+    }
+}
+
+impl Eq for Properties {}
 
 impl Properties {
     /// No properties.
@@ -170,12 +189,12 @@ impl Properties {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pairs.is_empty()
     }
 
     /// The pairs in ascending order of type.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &PropertyValue)> {
-        self.0.iter().map(|(kind, value)| (*kind, value))
+        self.pairs.iter().map(|(kind, value)| (*kind, value))
     }
 
     /// Adds an integer property.
@@ -187,7 +206,7 @@ impl Properties {
         self.insert(kind, PropertyValue::Int(value));
     }
 
-    /// Adds a bytes property.
+    /// Adds a bytes property. Immutable Properties are to be in the coding of drafts 17 and later.
     ///
     /// # Panics
     /// If `kind` is even, or `value` longer than 65,535 bytes.
@@ -199,8 +218,8 @@ impl Properties {
     }
 
     fn insert(&mut self, kind: u64, value: PropertyValue) {
-        let at = self.0.partition_point(|(other, _)| *other <= kind);
-        self.0.insert(at, (kind, value));
+        let at = self.pairs.partition_point(|(other, _)| *other <= kind);
+        self.pairs.insert(at, (kind, value));
     }
 
     /// The first integer of this type, in the mutable list or inside Immutable Properties.
@@ -208,7 +227,7 @@ impl Properties {
         match self.own(kind) {
             Some(PropertyValue::Int(value)) => Some(*value),
             Some(PropertyValue::Bytes(_)) => None,
-            None => RawProperties::new(self.immutable()?, IntCoding::LeadingOnes).find_int(kind),
+            None => RawProperties::new(self.immutable()?, self.coding).find_int(kind),
         }
     }
 
@@ -219,7 +238,7 @@ impl Properties {
             Some(PropertyValue::Int(_)) => None,
             None => {
                 let immutable = self.immutable()?;
-                RawProperties::new(immutable, IntCoding::LeadingOnes)
+                RawProperties::new(immutable, self.coding)
                     .find_bytes(kind)
                     .map(|value| immutable.slice_ref(value))
             }
@@ -228,26 +247,27 @@ impl Properties {
 
     /// Every integer, in the mutable list and inside Immutable Properties.
     pub(crate) fn ints(&self) -> impl Iterator<Item = (u64, u64)> {
-        let own = self.0.iter().filter_map(|(kind, value)| match value {
+        let own = self.pairs.iter().filter_map(|(kind, value)| match value {
             PropertyValue::Int(value) => Some((*kind, *value)),
             PropertyValue::Bytes(_) => None,
         });
         let immutable = self.immutable().map_or(&[][..], |bytes| bytes);
-        let inside = RawProperties::new(immutable, IntCoding::LeadingOnes)
-            .map_while(Result::ok)
-            .filter_map(|(kind, value)| match value {
+        let inside = RawProperties::new(immutable, self.coding).map_while(Result::ok).filter_map(
+            |(kind, value)| match value {
                 RawValue::Int(value) => Some((kind, value)),
                 RawValue::Bytes(_) => None,
-            });
+            },
+        );
         own.chain(inside)
     }
 
     /// The first mandatory property, which we understand none of, in the mutable list or inside
     /// Immutable Properties ("Mandatory Track Properties").
     pub fn mandatory(&self) -> Option<u64> {
-        let own = self.0.iter().map(|(kind, _)| *kind).find(|kind| property::is_mandatory(*kind));
+        let own =
+            self.pairs.iter().map(|(kind, _)| *kind).find(|kind| property::is_mandatory(*kind));
         own.or_else(|| {
-            RawProperties::new(self.immutable()?, IntCoding::LeadingOnes)
+            RawProperties::new(self.immutable()?, self.coding)
                 .map_while(Result::ok)
                 .map(|(kind, _)| kind)
                 .find(|kind| property::is_mandatory(*kind))
@@ -255,7 +275,7 @@ impl Properties {
     }
 
     fn own(&self, kind: u64) -> Option<&PropertyValue> {
-        self.0.iter().find_map(|(other, value)| (*other == kind).then_some(value))
+        self.pairs.iter().find_map(|(other, value)| (*other == kind).then_some(value))
     }
 
     fn immutable(&self) -> Option<&Bytes> {
@@ -273,27 +293,23 @@ impl Properties {
             let (kind, value) = pair?;
             let value = match value {
                 RawValue::Int(value) => PropertyValue::Int(value),
-                RawValue::Bytes(value) => {
-                    let value = bytes.slice_ref(value);
-                    PropertyValue::Bytes(recode(kind, value, coding, IntCoding::LeadingOnes))
-                }
+                RawValue::Bytes(value) => PropertyValue::Bytes(bytes.slice_ref(value)),
             };
             pairs.push((kind, value));
         }
-        Ok(Self(pairs))
+        Ok(Self { pairs, coding })
     }
 
     /// Appends the pairs, without a length before them.
     pub fn encode(&self, writer: &mut Writer) {
         let mut previous = 0;
-        for (kind, value) in &self.0 {
+        for (kind, value) in &self.pairs {
             writer.int(kind - previous);
             previous = *kind;
             match value {
                 PropertyValue::Int(value) => writer.int(*value),
                 PropertyValue::Bytes(value) => {
-                    let coding = writer.coding();
-                    let value = recode(*kind, value.clone(), IntCoding::LeadingOnes, coding);
+                    let value = recode(*kind, value.clone(), self.coding, writer.coding());
                     writer.prefixed(&value);
                 }
             }

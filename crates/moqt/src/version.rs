@@ -17,6 +17,10 @@ impl Version {
     /// Every version offered to peers, most preferred first.
     pub const ALL: &'static [Version] = &[Version::Draft18];
 
+    /// Every version this crate can speak, oldest first. One that is not in [`Version::ALL`] waits
+    /// for its users: draft 22's fills and filters, draft 16's integers in cached objects.
+    pub const EVERY: &'static [Version] = &[Version::Draft16, Version::Draft18, Version::Draft22];
+
     /// The name used both as ALPN on raw QUIC and in WT-Available-Protocols
     /// ("Session establishment").
     pub const fn alpn(self) -> &'static str {

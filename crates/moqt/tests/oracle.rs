@@ -7,6 +7,10 @@ mod common;
 mod control;
 #[path = "oracle/data.rs"]
 mod data;
+#[path = "oracle/session.rs"]
+mod session;
+#[path = "../../../fuzz/targets/mod.rs"]
+mod targets;
 
 use moqt::Version;
 use moqtap_codec::fields::{FieldMap, FieldValue};

@@ -29,10 +29,10 @@ pub enum EncodeError {
     /// An integer is larger than the draft can write.
     #[error("an integer of the message exceeds what {0} can write")]
     IntegerTooLarge(Version),
-    /// The peer takes no more updates of this request until it has answered some
-    /// ("MAX_REQUEST_UPDATES").
-    #[error("the peer takes no more updates of this request until it has answered")]
-    TooManyUpdates,
+    /// The peer has to answer before this request can be updated ("MAX_REQUEST_UPDATES"; in draft
+    /// 16 an update can overtake a SUBSCRIBE_NAMESPACE).
+    #[error("the peer has to answer before this request can be updated")]
+    MustWait,
     /// The draft has no way to say this.
     #[error("{version} cannot say {what}")]
     NotInDraft {

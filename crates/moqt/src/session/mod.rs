@@ -424,8 +424,10 @@ impl Session {
         if !state.we_may_update() {
             return Ok(());
         }
-        if max != 0 && state.sent_updates.len() as u64 >= max {
-            return Err(EncodeError::TooManyUpdates);
+        let overtakes =
+            self.shared.is_some() && state.stream.is_some() && state.phase == Phase::Pending;
+        if max != 0 && state.sent_updates.len() as u64 >= max || overtakes {
+            return Err(EncodeError::MustWait);
         }
         let update_id = self.next_request;
         let prefix = parameters.track_namespace_prefix.clone();

@@ -31,6 +31,8 @@ pub(super) struct Shared {
     blocked: VecDeque<(RequestId, Held)>,
     /// Our updates, and the requests they change.
     updates: HashMap<RequestId, RequestId>,
+    /// What a server has to say before it knows where: a GOAWAY.
+    early: Vec<Bytes>,
 }
 
 /// What is sent once the peer allows it.
@@ -42,7 +44,7 @@ enum Held {
 }
 
 impl Session {
-    /// The client's SETUP goes first; the server's follows it.
+    /// The client opens the control stream with its SETUP; the server's follows on it.
     pub(super) fn begin_shared(&mut self) -> Result<(), EncodeError> {
         self.shared = Some(Shared {
             control: None,
@@ -50,11 +52,11 @@ impl Session {
             our_max: self.peer_ids.smallest_unseen() + self.window(),
             blocked: VecDeque::new(),
             updates: HashMap::new(),
+            early: Vec::new(),
         });
         if self.config.role == Role::Client {
             let control = self.open_stream(None);
-            self.set_control(control);
-            self.send_shared_setup()?;
+            self.set_control(control)?;
         }
         Ok(())
     }
@@ -65,19 +67,20 @@ impl Session {
         4 * self.config.limits.requests as RequestId
     }
 
-    fn set_control(&mut self, stream: StreamId) {
-        if let Some(shared) = &mut self.shared {
-            shared.control = Some(stream);
-        }
-    }
-
-    fn send_shared_setup(&mut self) -> Result<(), EncodeError> {
-        let max_request_id = self.shared.as_ref().map_or(0, |shared| shared.our_max);
+    /// The control stream is known: our SETUP goes out on it.
+    fn set_control(&mut self, stream: StreamId) -> Result<(), EncodeError> {
+        let Some(shared) = &mut self.shared else { return Ok(()) };
+        shared.control = Some(stream);
+        let early = std::mem::take(&mut shared.early);
         self.put_shared(&SharedMessage::Setup {
             from: self.config.role,
             setup: self.config.setup.clone(),
-            max_request_id,
-        })
+            max_request_id: self.shared.as_ref().map_or(0, |shared| shared.our_max),
+        })?;
+        for bytes in early {
+            self.put_control(bytes);
+        }
+        Ok(())
     }
 
     pub(super) fn shared_control(&self) -> Option<StreamId> {
@@ -90,8 +93,10 @@ impl Session {
 
     /// Looks at what came on a bidirectional stream.
     pub(super) fn process_shared(&mut self, stream: StreamId) {
-        if self.becomes_control(stream) {
-            self.set_control(stream);
+        if self.becomes_control(stream)
+            && let Err(error) = self.set_control(stream)
+        {
+            return self.fail(internal(error));
         }
         if self.is_shared_control(stream) {
             return self.process_shared_control(stream);
@@ -200,9 +205,6 @@ impl Session {
         if let SharedMessage::Setup { from, setup, max_request_id } = message {
             if from == self.config.role {
                 return Err(ProtocolError::violation("the peer sent our side's SETUP"));
-            }
-            if self.config.role == Role::Server && self.peer.is_none() {
-                self.send_shared_setup().map_err(internal)?;
             }
             if let Some(shared) = &mut self.shared {
                 shared.peer_max = max_request_id;
@@ -404,10 +406,12 @@ impl Session {
 
     // ---- out ----
 
-    /// Appends to the control stream. A server that has none yet has nothing to say either.
+    /// Appends to the control stream.
     fn put_control(&mut self, bytes: Bytes) {
-        if let Some(stream) = self.shared_control() {
-            self.put(Output::Request { stream, bytes, fin: false });
+        let Some(shared) = &mut self.shared else { return };
+        match shared.control {
+            Some(stream) => self.put(Output::Request { stream, bytes, fin: false }),
+            None => shared.early.push(bytes),
         }
     }
 

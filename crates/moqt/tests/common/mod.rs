@@ -37,3 +37,21 @@ pub(crate) fn decode(version: Version, bytes: &[u8]) -> Result<Option<Control>, 
     assert!(message.is_none() || buf.is_empty(), "bytes are left after the message");
     Ok(message)
 }
+
+/// A generator that needs no dependency and never changes: SplitMix64.
+pub(crate) struct Seeded(pub(crate) u64);
+
+impl Seeded {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Bytes, fewer than `max` of them.
+    pub(crate) fn bytes(&mut self, max: u64) -> Vec<u8> {
+        (0..self.next() % max).map(|_| self.next() as u8).collect()
+    }
+}

@@ -201,7 +201,7 @@ fn more_updates_than_setup_allows_are_not_sent_and_end_the_session_if_they_come(
     pair.answer(1, id, subscribe_ok(0));
     pair.ends[0].update(id, Parameters::default()).unwrap();
     let refused = pair.ends[0].update(id, Parameters::default());
-    assert_eq!(refused, Err(EncodeError::TooManyUpdates));
+    assert_eq!(refused, Err(EncodeError::MustWait));
     pair.settle();
     pair.event(1);
     pair.ends[0].peer.as_mut().unwrap().max_request_updates = None;
