@@ -1,6 +1,6 @@
 //! Control messages as bytes.
 //!
-//! What the drafts have in common is written once: [`params`] runs each draft's table of
+//! What the drafts have in common is written once: `params` runs each draft's table of
 //! parameters, `streams` has the messages of the drafts with a stream per request (17 and later)
 //! and takes a draft's differences from its `Dialect`. Draft 16 sends everything over one stream,
 //! so its messages name their request: [`shared`].
