@@ -21,5 +21,5 @@ mod track;
 
 pub use outbox::{Action, Books, Outbox, StreamKey, Subscription};
 pub use policy::Policy;
-pub use router::{Peer, RouteAction, Router, RouterConfig, SessionId, TrackId};
+pub use router::{Peer, RouteAction, Router, RouterConfig, SessionId, TrackId, Upstream};
 pub use track::{CacheLimits, Subgroup, SubgroupEnd, SubgroupSeq, Track};

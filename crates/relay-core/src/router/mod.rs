@@ -1,0 +1,357 @@
+//! Names and subscriptions: who publishes, who wants what, and from where it is to be had.
+//!
+//! However many viewers a track has, each of its publishers is subscribed to once ("Multiple
+//! Publishers"). Publishers connected here (or at relays below us) come first; what nobody here
+//! publishes is asked of the parent, the *uplink*, to which our own namespaces are announced.
+//!
+//! * `names` knows who publishes which namespaces and who wants to hear of them.
+//! * `sources` decides which publishers a track is had from.
+//! * `subscribers` decides who is served, waits, or hears a refusal.
+
+mod names;
+mod sources;
+mod subscribers;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use moqt::{FullTrackName, Namespace, PublishDoneCode, RequestError, RequestErrorCode, RequestId};
+
+use sources::Source;
+pub use sources::Upstream;
+
+/// A session, as router and shell call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// A track, as router and shell call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrackId(pub u64);
+
+/// First field of the namespaces in which relays report to each other.
+const RESERVED: &[u8] = b"weir";
+
+/// How patient the router is, and how much it takes on.
+#[derive(Clone, Copy, Debug)]
+pub struct RouterConfig {
+    /// How long subscriptions outlive their last publisher.
+    pub linger: Duration,
+    /// Longest a subscription may wait for a publisher ("RENDEZVOUS TIMEOUT Parameter").
+    pub rendezvous: Duration,
+    /// Wait before an upstream that refused a track is asked again.
+    pub retry: Duration,
+    /// Most publishers one track is had from at once.
+    pub sources: usize,
+}
+
+impl Default for RouterConfig {
+    fn default() -> Self {
+        Self {
+            linger: Duration::from_secs(60),
+            rendezvous: Duration::from_secs(30),
+            retry: Duration::from_millis(500),
+            sources: 8,
+        }
+    }
+}
+
+/// What the shell must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteAction {
+    /// Send PUBLISH_NAMESPACE.
+    Announce(SessionId, Namespace),
+    /// Withdraw it.
+    Unannounce(SessionId, Namespace),
+    /// Tell the watcher with this request that a namespace is published.
+    Namespace(SessionId, RequestId, Namespace),
+    /// Tell it that it is no longer.
+    NamespaceDone(SessionId, RequestId, Namespace),
+    /// Send SUBSCRIBE_TRACKS for everything, with FORWARD 0: somebody here wants to hear of tracks.
+    Follow(SessionId),
+    /// Send PUBLISH with this FORWARD, then call [`Router::handle_offered`].
+    Offer(SessionId, TrackId, FullTrackName, bool),
+    /// A track comes into being: its cache is needed from here on.
+    Begin(TrackId, FullTrackName),
+    /// Subscribe to a track; answer with [`Router::handle_upstream_ok`] or its kin.
+    Subscribe(SessionId, TrackId, Upstream),
+    /// End our subscription, whoever began it.
+    Unsubscribe(SessionId, TrackId),
+    /// Set FORWARD on a subscription that the publisher began.
+    Forward(SessionId, TrackId, bool),
+    /// Ask the publisher for a new group ("NEW GROUP REQUEST Parameter").
+    NewGroup(SessionId, TrackId, u64),
+    /// Begin to serve a subscription: SUBSCRIBE_OK.
+    Accept(SessionId, RequestId, TrackId),
+    /// Refuse one: REQUEST_ERROR.
+    Reject(SessionId, RequestId, RequestError),
+    /// The track is over for this subscription: PUBLISH_DONE once all is sent.
+    End(SessionId, RequestId, TrackId, PublishDoneCode),
+    /// Nobody has or wants the track any more; forget its cache.
+    Forget(TrackId),
+}
+
+/// What a session is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A viewer or a publisher.
+    Client,
+    /// A relay below us, or this node itself.
+    Node,
+    /// Our parent.
+    Uplink,
+}
+
+#[derive(Debug)]
+struct Session {
+    peer: Peer,
+    /// It said GOAWAY, or we did: nothing new is asked of it.
+    leaving: bool,
+    /// Its PUBLISH_NAMESPACE requests.
+    published: BTreeMap<RequestId, Namespace>,
+    /// Its SUBSCRIBE_NAMESPACE requests.
+    watching: BTreeMap<RequestId, Namespace>,
+    /// Its SUBSCRIBE_TRACKS requests.
+    following: BTreeMap<RequestId, Following>,
+    /// Whether we sent it a SUBSCRIBE_TRACKS.
+    followed: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Following {
+    prefix: Namespace,
+    forward: bool,
+}
+
+/// One track that somebody wants or publishes.
+#[derive(Debug)]
+struct Entry {
+    id: TrackId,
+    sources: BTreeMap<SessionId, Source>,
+    /// While there is no source at all.
+    missing: Option<Missing>,
+    /// Sources that refused since the last attempt to find one began.
+    refused: BTreeSet<SessionId>,
+    /// Subscriptions that are served, and whether objects are wanted (FORWARD).
+    served: BTreeMap<(SessionId, RequestId), bool>,
+    /// Subscriptions that wait for a source, and until when.
+    waiting: BTreeMap<(SessionId, RequestId), Instant>,
+    /// Sessions that were sent a PUBLISH, or are about to be.
+    offered: BTreeSet<SessionId>,
+    /// The largest NEW_GROUP_REQUEST that is not fulfilled.
+    new_group: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    since: Instant,
+    /// When to look again.
+    retry: Option<Instant>,
+}
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Router {
+    config: RouterConfig,
+    sessions: HashMap<SessionId, Session>,
+    namespaces: BTreeMap<Namespace, names::Publishers>,
+    tracks: HashMap<FullTrackName, Entry>,
+    names: HashMap<TrackId, FullTrackName>,
+    next_track: u64,
+    actions: VecDeque<RouteAction>,
+}
+
+impl Router {
+    /// A router that knows nobody.
+    pub fn new(config: RouterConfig) -> Self {
+        Self {
+            config,
+            sessions: HashMap::new(),
+            namespaces: BTreeMap::new(),
+            tracks: HashMap::new(),
+            names: HashMap::new(),
+            next_track: 0,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// The next thing the shell must do.
+    pub fn poll_action(&mut self) -> Option<RouteAction> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Router::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.tracks
+            .values()
+            .flat_map(|entry| {
+                let missing = entry.missing.map_or([None, None], |missing| {
+                    let ends = !entry.served.is_empty();
+                    [ends.then(|| missing.since + self.config.linger), missing.retry]
+                });
+                // While a source is asked its answer decides.
+                let waits = entry.waiting.values().filter(|_| entry.missing.is_some()).copied();
+                waits.chain(missing.into_iter().flatten())
+            })
+            .min()
+    }
+
+    /// The name behind an ID.
+    pub fn name(&self, id: TrackId) -> Option<&FullTrackName> {
+        self.names.get(&id)
+    }
+
+    /// The track of that name, if it has a source that is established.
+    pub fn live_track(&self, name: &FullTrackName) -> Option<TrackId> {
+        self.tracks.get(name).filter(|entry| entry.is_live()).map(|entry| entry.id)
+    }
+
+    /// Every track known, with how many subscriptions are served.
+    pub fn tracks(&self) -> impl Iterator<Item = (TrackId, &FullTrackName, usize)> {
+        self.tracks.iter().map(|(name, entry)| (entry.id, name, entry.served.len()))
+    }
+
+    /// Every namespace known, and whether somebody here or below publishes it.
+    pub fn namespaces(&self) -> impl Iterator<Item = (&Namespace, bool)> {
+        self.namespaces.iter().map(|(name, publishers)| (name, publishers.is_local()))
+    }
+
+    /// A session began.
+    pub fn handle_session(&mut self, id: SessionId, peer: Peer) {
+        let session = Session {
+            peer,
+            leaving: false,
+            published: BTreeMap::new(),
+            watching: BTreeMap::new(),
+            following: BTreeMap::new(),
+            followed: false,
+        };
+        self.sessions.insert(id, session);
+        if peer == Peer::Uplink {
+            let ours: Vec<_> = self
+                .namespaces()
+                .filter(|(_, local)| *local)
+                .map(|(name, _)| name.clone())
+                .collect();
+            self.actions.extend(ours.into_iter().map(|name| RouteAction::Announce(id, name)));
+            self.look_for_sources(|_| true);
+        }
+        self.follow_relays();
+    }
+
+    /// A session ended, with all it had.
+    pub fn handle_session_closed(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        for namespace in session.published.values() {
+            self.unpublish(id, namespace);
+        }
+        if session.peer == Peer::Uplink {
+            let theirs: Vec<_> = self.namespaces.keys().cloned().collect();
+            for namespace in theirs {
+                self.handle_uplink_namespace(id, &namespace, false);
+            }
+        }
+        let names: Vec<_> = self.tracks.keys().cloned().collect();
+        for name in names {
+            let Some(entry) = self.tracks.get_mut(&name) else { continue };
+            entry.served.retain(|(session, _), _| *session != id);
+            entry.waiting.retain(|(session, _), _| *session != id);
+            entry.offered.remove(&id);
+            self.remove_source(id, &name, now);
+            self.settle(&name);
+        }
+    }
+
+    /// A session is about to leave, by the peer's GOAWAY: nothing new is asked of it, and what it
+    /// gives us is looked for elsewhere while it still does.
+    pub fn handle_going_away(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.leaving = true;
+        self.look_for_sources(|_| true);
+    }
+
+    /// Whether nothing is had from this session that is not had from another one too.
+    pub fn is_relieved(&self, id: SessionId) -> bool {
+        self.tracks.values().all(|entry| {
+            !entry.sources.contains_key(&id)
+                || entry.sources.iter().any(|(other, s)| *other != id && s.is_live())
+        })
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let due = |entry: &Entry| {
+            let missing = entry.missing.is_some_and(|missing| {
+                missing.retry.is_some_and(|at| at <= now)
+                    || now.saturating_duration_since(missing.since) >= self.config.linger
+            });
+            missing || entry.waiting.values().any(|until| *until <= now)
+        };
+        let names: Vec<_> = self
+            .tracks
+            .iter()
+            .filter(|(_, entry)| due(entry))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            let Some(entry) = self.tracks.get_mut(&name) else { continue };
+            if let Some(missing) = &mut entry.missing
+                && missing.retry.is_some_and(|retry| retry <= now)
+            {
+                missing.retry = None;
+                self.find_sources(&name);
+            }
+            self.give_up(&name, now);
+            self.expire(&name, now);
+            self.settle(&name);
+        }
+    }
+
+    /// The track's entry, made if it is new.
+    fn entry(&mut self, name: &FullTrackName, now: Instant) -> TrackId {
+        if let Some(entry) = self.tracks.get(name) {
+            return entry.id;
+        }
+        let id = TrackId(self.next_track);
+        self.next_track += 1;
+        self.names.insert(id, name.clone());
+        self.tracks.insert(
+            name.clone(),
+            Entry {
+                id,
+                sources: BTreeMap::new(),
+                missing: Some(Missing { since: now, retry: None }),
+                refused: BTreeSet::new(),
+                served: BTreeMap::new(),
+                waiting: BTreeMap::new(),
+                offered: BTreeSet::new(),
+                new_group: None,
+            },
+        );
+        self.actions.push_back(RouteAction::Begin(id, name.clone()));
+        id
+    }
+
+    fn entry_of(&mut self, track: TrackId) -> Option<(FullTrackName, &mut Entry)> {
+        let name = self.names.get(&track)?.clone();
+        let entry = self.tracks.get_mut(&name)?;
+        Some((name, entry))
+    }
+}
+
+impl Entry {
+    fn is_live(&self) -> bool {
+        self.sources.values().any(Source::is_live)
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.served.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// Whether somebody wants objects now.
+    fn is_forwarded(&self) -> bool {
+        self.served.values().any(|forward| *forward) || !self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,336 @@
+//! Which publishers a track is had from ("Publisher Interactions").
+
+use super::*;
+
+/// What a SUBSCRIBE of ours must say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// The track.
+    pub name: FullTrackName,
+    /// NEW_GROUP_REQUEST, when a viewer waits for one.
+    pub new_group: Option<u64>,
+}
+
+/// A publisher that a track is had from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Our SUBSCRIBE is not answered.
+    Pending,
+    /// It is.
+    Subscribed,
+    /// It sent PUBLISH.
+    Published {
+        /// The FORWARD it was told.
+        forward: bool,
+        /// Whether it is below us, so that its namespace counts as published here.
+        local: bool,
+    },
+}
+
+impl Source {
+    pub(super) fn is_live(&self) -> bool {
+        *self != Self::Pending
+    }
+}
+
+impl Entry {
+    /// Whether it is known by a PUBLISH.
+    pub(super) fn is_published(&self) -> bool {
+        self.sources.values().any(|source| matches!(source, Source::Published { .. }))
+    }
+}
+
+impl Router {
+    /// A session publishes a track (PUBLISH). Returns the track and the FORWARD to answer with; an
+    /// error is to be sent back. A subscription of ours to the same, if it is not answered yet,
+    /// is ended first.
+    pub fn handle_publish(
+        &mut self,
+        id: SessionId,
+        name: &FullTrackName,
+        now: Instant,
+    ) -> Result<(TrackId, bool), Box<RequestError>> {
+        self.check_reserved(id, name.namespace())?;
+        let local = self.sessions.get(&id).is_some_and(|session| session.peer != Peer::Uplink);
+        let (max, track) = (self.config.sources, self.entry(name, now));
+        let Some((_, entry)) = self.entry_of(track) else { return Ok((track, false)) };
+        if entry.sources.len() >= max && !entry.sources.contains_key(&id) {
+            let reason = format!("{name} has {} publishers here already", entry.sources.len());
+            return Err(Box::new(RequestError::new(RequestErrorCode::EXCESSIVE_LOAD, reason)));
+        }
+        let forward = entry.is_forwarded();
+        match entry.sources.insert(id, Source::Published { forward, local }) {
+            Some(Source::Pending | Source::Subscribed) => {
+                self.actions.push_back(RouteAction::Unsubscribe(id, track));
+            }
+            Some(Source::Published { .. }) => {
+                let reason = format!("{name} is published by this session already");
+                let code = RequestErrorCode::DUPLICATE_SUBSCRIPTION;
+                return Err(Box::new(RequestError::new(code, reason)));
+            }
+            None => {}
+        }
+        self.came_live(name);
+        if local {
+            self.count_track(name.namespace(), true);
+        }
+        self.offer(name);
+        Ok((track, forward))
+    }
+
+    /// The upstream accepted our subscription.
+    pub fn handle_upstream_ok(&mut self, id: SessionId, track: TrackId) {
+        let Some((name, entry)) = self.entry_of(track) else { return };
+        let Some(source @ Source::Pending) = entry.sources.get_mut(&id) else { return };
+        *source = Source::Subscribed;
+        self.came_live(&name);
+    }
+
+    /// A source is established: nobody waits any more.
+    fn came_live(&mut self, name: &FullTrackName) {
+        let Some(entry) = self.tracks.get_mut(name) else { return };
+        entry.missing = None;
+        entry.refused.clear();
+        for ((session, request), _) in std::mem::take(&mut entry.waiting) {
+            entry.served.insert((session, request), true);
+            self.actions.push_back(RouteAction::Accept(session, request, entry.id));
+        }
+    }
+
+    /// The upstream refused our subscription, or it broke off.
+    pub fn handle_upstream_error(
+        &mut self,
+        id: SessionId,
+        track: TrackId,
+        error: &RequestError,
+        now: Instant,
+    ) {
+        let Some((name, entry)) = self.entry_of(track) else { return };
+        if !entry.sources.contains_key(&id) {
+            return;
+        }
+        entry.refused.insert(id);
+        self.remove_source(id, &name, now);
+        let Some(entry) = self.tracks.get_mut(&name) else { return };
+        if entry.missing.is_some() {
+            // Nobody else has it. Whoever can wait does; the others hear what the upstream said.
+            let actions = &mut self.actions;
+            entry.waiting.retain(|(session, request), until| {
+                let waits = *until > now;
+                if !waits {
+                    actions.push_back(RouteAction::Reject(*session, *request, error.clone()));
+                }
+                waits
+            });
+        }
+        self.settle(&name);
+    }
+
+    /// The upstream ended our subscription. When the track itself is over, and nobody else
+    /// publishes it, so are those below; otherwise they wait for another source.
+    pub fn handle_upstream_done(
+        &mut self,
+        id: SessionId,
+        track: TrackId,
+        code: PublishDoneCode,
+        now: Instant,
+    ) {
+        let Some((name, entry)) = self.entry_of(track) else { return };
+        if !entry.sources.contains_key(&id) {
+            return;
+        }
+        if code == PublishDoneCode::MALFORMED_TRACK {
+            return self.handle_malformed(track, now);
+        }
+        // It may have the track again later, but not at once.
+        entry.refused.insert(id);
+        self.remove_source(id, &name, now);
+        let missing = self.tracks.get(&name).is_some_and(|entry| entry.missing.is_some());
+        if missing && code == PublishDoneCode::TRACK_ENDED {
+            self.end_all(&name, code);
+        }
+        self.settle(&name);
+    }
+
+    /// A track is malformed: every subscription to it ends, ours first ("Malformed Tracks").
+    pub fn handle_malformed(&mut self, track: TrackId, now: Instant) {
+        let Some((name, entry)) = self.entry_of(track) else { return };
+        let sources: Vec<_> = entry.sources.keys().copied().collect();
+        for source in sources {
+            self.actions.push_back(RouteAction::Unsubscribe(source, track));
+            self.drop_source(source, &name);
+        }
+        if let Some(entry) = self.tracks.get_mut(&name) {
+            entry.missing = Some(Missing { since: now, retry: None });
+        }
+        self.end_all(&name, PublishDoneCode::MALFORMED_TRACK);
+        self.settle(&name);
+    }
+
+    /// A viewer asked for a new group. `largest` is the largest group known, `dynamic` whether the
+    /// track's DYNAMIC_GROUPS allows it ("NEW GROUP REQUEST Parameter").
+    pub fn handle_new_group(
+        &mut self,
+        track: TrackId,
+        wanted: u64,
+        largest: Option<u64>,
+        dynamic: bool,
+    ) {
+        let Some((_, entry)) = self.entry_of(track) else { return };
+        // Fulfilled by a group that came since.
+        if entry.new_group.is_some_and(|asked| largest.is_some_and(|largest| largest >= asked)) {
+            entry.new_group = None;
+        }
+        let known = wanted != 0 && largest.is_some_and(|largest| wanted <= largest);
+        let outstanding = entry.new_group.is_some_and(|asked| asked >= wanted);
+        if !dynamic || known || outstanding {
+            return;
+        }
+        // With no number given, any group after the largest fulfils it.
+        entry.new_group = Some(wanted.max(largest.map_or(0, |largest| largest.saturating_add(1))));
+        let live = entry.sources.iter().filter(|(_, source)| source.is_live());
+        let asked: Vec<_> = live.map(|(id, _)| RouteAction::NewGroup(*id, track, wanted)).collect();
+        self.actions.extend(asked);
+    }
+
+    /// Who to ask for objects of the past, or of the status of a track: a source of it, or
+    /// whoever publishes its namespace, or the parent. Not who asks, if that is a relay.
+    pub fn source_of(&self, name: &FullTrackName, asker: SessionId) -> Option<SessionId> {
+        let relay = self.sessions.get(&asker).is_some_and(|s| s.peer != Peer::Client);
+        let usable = |id: &SessionId| {
+            !(relay && *id == asker) && self.sessions.get(id).is_some_and(|s| !s.leaving)
+        };
+        let live = self.tracks.get(name).into_iter().flat_map(|entry| {
+            entry.sources.iter().filter(|(_, source)| source.is_live()).map(|(id, _)| *id)
+        });
+        live.rev().chain(self.local_publishers(name)).chain(self.uplinks()).find(|id| usable(id))
+    }
+
+    /// Sessions here that publish a prefix of the track's namespace, the closest first.
+    fn local_publishers(&self, name: &FullTrackName) -> Vec<SessionId> {
+        let mut matching: Vec<_> = self
+            .namespaces
+            .iter()
+            .filter(|(namespace, _)| name.namespace().has_prefix(namespace))
+            .collect();
+        matching.sort_by_key(|(namespace, _)| std::cmp::Reverse(namespace.fields().len()));
+        let mut seen = BTreeSet::new();
+        matching
+            .into_iter()
+            .flat_map(|(_, publishers)| publishers.local.iter().rev().copied())
+            .filter(|id| seen.insert(*id))
+            .collect()
+    }
+
+    fn uplinks(&self) -> impl Iterator<Item = SessionId> {
+        let uplinks = self.sessions.iter().filter(|(_, session)| session.peer == Peer::Uplink);
+        uplinks.map(|(id, _)| *id)
+    }
+
+    /// Takes one source away and looks for others; without any the track is missing, and who
+    /// refused is asked again later.
+    pub(super) fn remove_source(&mut self, id: SessionId, name: &FullTrackName, now: Instant) {
+        if !self.drop_source(id, name) {
+            return;
+        }
+        let Some(entry) = self.tracks.get_mut(name) else { return };
+        if entry.sources.is_empty() {
+            entry.missing = Some(Missing { since: now, retry: None });
+        }
+        if entry.is_wanted() && !entry.is_live() {
+            self.find_sources(name);
+        }
+        if let Some(entry) = self.tracks.get_mut(name)
+            && let Some(missing) = &mut entry.missing
+            && !std::mem::take(&mut entry.refused).is_empty()
+        {
+            missing.retry = Some(now + self.config.retry);
+        }
+    }
+
+    fn drop_source(&mut self, id: SessionId, name: &FullTrackName) -> bool {
+        let Some(entry) = self.tracks.get_mut(name) else { return false };
+        let removed = entry.sources.remove(&id);
+        if let Some(Source::Published { local: true, .. }) = removed {
+            self.count_track(name.namespace(), false);
+        }
+        removed.is_some()
+    }
+
+    /// Asks a publisher that has just come for the tracks of its namespace that others give us
+    /// already: objects that come twice are passed on once, and either may leave.
+    pub(super) fn join_sources(&mut self, id: SessionId, namespace: &Namespace) {
+        let names: Vec<_> = self
+            .tracks
+            .iter()
+            .filter(|(name, entry)| entry.is_wanted() && name.namespace().has_prefix(namespace))
+            .filter(|(_, entry)| !entry.sources.is_empty())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            // It may have it now.
+            if let Some(entry) = self.tracks.get_mut(&name) {
+                entry.refused.remove(&id);
+            }
+            self.ask(id, &name);
+        }
+    }
+
+    /// Looks again for tracks that have no source, or only such as are about to leave.
+    pub(super) fn look_for_sources(&mut self, wanted: impl Fn(&FullTrackName) -> bool) {
+        let stays = |id: &SessionId| self.sessions.get(id).is_some_and(|s| !s.leaving);
+        let names: Vec<_> = self
+            .tracks
+            .iter()
+            .filter(|(name, entry)| entry.is_wanted() && wanted(name))
+            .filter(|(_, entry)| !entry.sources.keys().any(stays))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            self.find_sources(&name);
+        }
+    }
+
+    /// Asks everybody here who publishes the track's namespace, or else the parent: its word that
+    /// a namespace is published may be the echo of our own.
+    pub(super) fn find_sources(&mut self, name: &FullTrackName) {
+        let mut asked = false;
+        for id in self.local_publishers(name) {
+            asked |= self.ask(id, name);
+        }
+        let local_source = self.tracks.get(name).is_some_and(|entry| {
+            entry.sources.keys().any(|id| {
+                self.sessions.get(id).is_some_and(|s| s.peer != Peer::Uplink && !s.leaving)
+            })
+        });
+        if !asked && !local_source {
+            let uplinks: Vec<_> = self.uplinks().collect();
+            for id in uplinks {
+                if self.ask(id, name) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Subscribes to the track at `id`, unless it has refused, is asked already, or is the relay
+    /// that alone wants it.
+    fn ask(&mut self, id: SessionId, name: &FullTrackName) -> bool {
+        let Some(session) = self.sessions.get(&id).filter(|session| !session.leaving) else {
+            return false;
+        };
+        let relay = session.peer != Peer::Client;
+        let Some(entry) = self.tracks.get_mut(name) else { return false };
+        let mut subscribers = entry.served.keys().chain(entry.waiting.keys());
+        let only_it = relay && subscribers.all(|(session, _)| *session == id);
+        let full = entry.sources.len() >= self.config.sources;
+        if only_it || full || entry.refused.contains(&id) || entry.sources.contains_key(&id) {
+            return false;
+        }
+        entry.sources.insert(id, Source::Pending);
+        entry.missing = None;
+        let upstream = Upstream { name: name.clone(), new_group: entry.new_group };
+        self.actions.push_back(RouteAction::Subscribe(id, entry.id, upstream));
+        true
+    }
+}

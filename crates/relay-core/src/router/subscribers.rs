@@ -1,0 +1,154 @@
+//! Who is served, waits, or hears a refusal ("Subscriber Interactions").
+
+use super::sources::Source;
+use super::*;
+
+impl Router {
+    /// A session subscribes to a track and will wait that long for a publisher. `new_group` is its
+    /// NEW_GROUP_REQUEST.
+    pub fn handle_subscribe(
+        &mut self,
+        id: SessionId,
+        request: RequestId,
+        name: &FullTrackName,
+        rendezvous: Duration,
+        new_group: Option<u64>,
+        now: Instant,
+    ) {
+        let track = self.entry(name, now);
+        let Some(entry) = self.tracks.get_mut(name) else { return };
+        if entry.is_live() {
+            entry.served.insert((id, request), true);
+            self.actions.push_back(RouteAction::Accept(id, request, track));
+            return self.settle(name);
+        }
+        entry.waiting.insert((id, request), now + rendezvous.min(self.config.rendezvous));
+        entry.new_group = entry.new_group.max(new_group);
+        if entry.missing.is_some() {
+            self.find_sources(name);
+        }
+        self.expire(name, now);
+        self.settle(name);
+    }
+
+    /// The PUBLISH that [`RouteAction::Offer`] asked for is `request`. `false`: the track is gone
+    /// meanwhile, or the session has subscribed to it itself, and PUBLISH is to be withdrawn.
+    pub fn handle_offered(
+        &mut self,
+        id: SessionId,
+        request: RequestId,
+        track: TrackId,
+        forward: bool,
+    ) -> bool {
+        let Some((name, entry)) = self.entry_of(track) else { return false };
+        let mut subscribers = entry.served.keys().chain(entry.waiting.keys());
+        if !entry.is_live() || subscribers.any(|(session, _)| *session == id) {
+            return false;
+        }
+        entry.served.insert((id, request), forward);
+        self.settle(&name);
+        true
+    }
+
+    /// A subscriber changed its FORWARD.
+    pub fn handle_forward(
+        &mut self,
+        id: SessionId,
+        request: RequestId,
+        track: TrackId,
+        forward: bool,
+    ) {
+        let Some((name, entry)) = self.entry_of(track) else { return };
+        if let Some(held) = entry.served.get_mut(&(id, request)) {
+            *held = forward;
+        }
+        self.settle(&name);
+    }
+
+    /// A subscription ended, by its subscriber or because it was let go.
+    pub fn handle_unsubscribe(&mut self, id: SessionId, request: RequestId, track: TrackId) {
+        let Some((name, entry)) = self.entry_of(track) else { return };
+        entry.served.remove(&(id, request));
+        entry.waiting.remove(&(id, request));
+        self.settle(&name);
+    }
+
+    /// A subscription that was never accepted was cancelled.
+    pub fn handle_cancelled(&mut self, id: SessionId, request: RequestId) {
+        let key = (id, request);
+        let wants =
+            |entry: &Entry| entry.waiting.contains_key(&key) || entry.served.contains_key(&key);
+        let found = self.tracks.values().find(|entry| wants(entry)).map(|entry| entry.id);
+        if let Some(track) = found {
+            self.handle_unsubscribe(id, request, track);
+        }
+    }
+
+    /// Ends every subscription that is served.
+    pub(super) fn end_all(&mut self, name: &FullTrackName, code: PublishDoneCode) {
+        let Some(entry) = self.tracks.get_mut(name) else { return };
+        let track = entry.id;
+        entry.offered.clear();
+        for ((session, request), _) in std::mem::take(&mut entry.served) {
+            self.actions.push_back(RouteAction::End(session, request, track, code));
+        }
+    }
+
+    /// Ends what outlived its publishers for too long.
+    pub(super) fn give_up(&mut self, name: &FullTrackName, now: Instant) {
+        let over = self.tracks.get(name).and_then(|entry| entry.missing).is_some_and(|missing| {
+            now.saturating_duration_since(missing.since) >= self.config.linger
+        });
+        if over {
+            self.end_all(name, PublishDoneCode::TRACK_ENDED);
+        }
+    }
+
+    /// Refuses those that waited long enough for a publisher. While one is asked its answer
+    /// decides.
+    pub(super) fn expire(&mut self, name: &FullTrackName, now: Instant) {
+        let Some(entry) = self.tracks.get_mut(name) else { return };
+        let Some(missing) = entry.missing else { return };
+        let actions = &mut self.actions;
+        entry.waiting.retain(|(session, request), until| {
+            let waits = *until > now;
+            if !waits {
+                let (code, reason) = if missing.since < now {
+                    (RequestErrorCode::TIMEOUT, format!("no publisher of {name} came in time"))
+                } else {
+                    (RequestErrorCode::DOES_NOT_EXIST, format!("nobody publishes {name}"))
+                };
+                let error = RequestError::new(code, reason).retry_after(1000);
+                actions.push_back(RouteAction::Reject(*session, *request, error));
+            }
+            waits
+        });
+    }
+
+    /// Tells the sources what is wanted now, and lets go of what nobody wants.
+    pub(super) fn settle(&mut self, name: &FullTrackName) {
+        let Some(entry) = self.tracks.get_mut(name) else { return };
+        let (track, wanted, forwarded) = (entry.id, entry.is_wanted(), entry.is_forwarded());
+        let actions = &mut self.actions;
+        entry.sources.retain(|id, source| match source {
+            Source::Published { forward, .. } => {
+                if *forward != forwarded {
+                    *forward = forwarded;
+                    actions.push_back(RouteAction::Forward(*id, track, forwarded));
+                }
+                true
+            }
+            Source::Pending | Source::Subscribed => {
+                if !wanted {
+                    actions.push_back(RouteAction::Unsubscribe(*id, track));
+                }
+                wanted
+            }
+        });
+        if !wanted && entry.sources.is_empty() {
+            self.actions.push_back(RouteAction::Forget(track));
+            self.names.remove(&track);
+            self.tracks.remove(name);
+        }
+    }
+}
