@@ -40,6 +40,8 @@ pub struct RouterConfig {
     pub rendezvous: Duration,
     /// Wait before an upstream that refused a track is asked again.
     pub retry: Duration,
+    /// Longest an upstream may take to answer.
+    pub answer: Duration,
     /// Most publishers one track is had from at once.
     pub sources: usize,
 }
@@ -50,6 +52,7 @@ impl Default for RouterConfig {
             linger: Duration::from_secs(60),
             rendezvous: Duration::from_secs(30),
             retry: Duration::from_millis(500),
+            answer: Duration::from_secs(10),
             sources: 8,
         }
     }
@@ -133,12 +136,18 @@ struct Entry {
     refused: BTreeSet<SessionId>,
     /// Subscriptions that are served, and whether objects are wanted (FORWARD).
     served: BTreeMap<(SessionId, RequestId), bool>,
-    /// Subscriptions that wait for a source, and until when.
-    waiting: BTreeMap<(SessionId, RequestId), Instant>,
+    /// Subscriptions that wait for a source.
+    waiting: BTreeMap<(SessionId, RequestId), Waiting>,
     /// Sessions that were sent a PUBLISH, or are about to be.
     offered: BTreeSet<SessionId>,
     /// The largest NEW_GROUP_REQUEST that is not fulfilled.
     new_group: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    since: Instant,
+    until: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +162,8 @@ struct Missing {
 pub struct Router {
     config: RouterConfig,
     sessions: HashMap<SessionId, Session>,
+    /// Those of them that are relays.
+    relays: BTreeSet<SessionId>,
     namespaces: BTreeMap<Namespace, names::Publishers>,
     tracks: HashMap<FullTrackName, Entry>,
     names: HashMap<TrackId, FullTrackName>,
@@ -166,6 +177,7 @@ impl Router {
         Self {
             config,
             sessions: HashMap::new(),
+            relays: BTreeSet::new(),
             namespaces: BTreeMap::new(),
             tracks: HashMap::new(),
             names: HashMap::new(),
@@ -181,18 +193,22 @@ impl Router {
 
     /// When [`Router::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.tracks
-            .values()
-            .flat_map(|entry| {
-                let missing = entry.missing.map_or([None, None], |missing| {
-                    let ends = !entry.served.is_empty();
-                    [ends.then(|| missing.since + self.config.linger), missing.retry]
-                });
-                // While a source is asked its answer decides.
-                let waits = entry.waiting.values().filter(|_| entry.missing.is_some()).copied();
-                waits.chain(missing.into_iter().flatten())
-            })
-            .min()
+        self.tracks.values().filter_map(|entry| self.due(entry)).min()
+    }
+
+    /// When something of a track must be looked at though nothing happened.
+    fn due(&self, entry: &Entry) -> Option<Instant> {
+        let linger = entry.missing.filter(|_| !entry.served.is_empty());
+        let linger = linger.map(|missing| missing.since + self.config.linger);
+        let retry = entry.missing.and_then(|missing| missing.retry);
+        let unanswered = entry.sources.values().filter_map(Source::deadline);
+        // While a source is asked its answer decides.
+        let waits = entry
+            .waiting
+            .iter()
+            .filter(|((id, _), _)| !entry.is_asked_for(*id, &self.relays))
+            .map(|(_, waiting)| waiting.until);
+        unanswered.chain(waits).chain(linger).chain(retry).min()
     }
 
     /// The name behind an ID.
@@ -216,7 +232,7 @@ impl Router {
     }
 
     /// A session began.
-    pub fn handle_session(&mut self, id: SessionId, peer: Peer) {
+    pub fn handle_session(&mut self, id: SessionId, peer: Peer, now: Instant) {
         let session = Session {
             peer,
             leaving: false,
@@ -226,6 +242,9 @@ impl Router {
             followed: false,
         };
         self.sessions.insert(id, session);
+        if peer != Peer::Client {
+            self.relays.insert(id);
+        }
         if peer == Peer::Uplink {
             let ours: Vec<_> = self
                 .namespaces()
@@ -233,7 +252,7 @@ impl Router {
                 .map(|(name, _)| name.clone())
                 .collect();
             self.actions.extend(ours.into_iter().map(|name| RouteAction::Announce(id, name)));
-            self.look_for_sources(|_| true);
+            self.look_for_sources(|_| true, now);
         }
         self.follow_relays();
     }
@@ -241,13 +260,14 @@ impl Router {
     /// A session ended, with all it had.
     pub fn handle_session_closed(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.remove(&id) else { return };
+        self.relays.remove(&id);
         for namespace in session.published.values() {
             self.unpublish(id, namespace);
         }
         if session.peer == Peer::Uplink {
             let theirs: Vec<_> = self.namespaces.keys().cloned().collect();
             for namespace in theirs {
-                self.handle_uplink_namespace(id, &namespace, false);
+                self.handle_uplink_namespace(id, &namespace, false, now);
             }
         }
         let names: Vec<_> = self.tracks.keys().cloned().collect();
@@ -263,10 +283,10 @@ impl Router {
 
     /// A session is about to leave, by the peer's GOAWAY: nothing new is asked of it, and what it
     /// gives us is looked for elsewhere while it still does.
-    pub fn handle_going_away(&mut self, id: SessionId) {
+    pub fn handle_going_away(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.leaving = true;
-        self.look_for_sources(|_| true);
+        self.look_for_sources(|_| true, now);
     }
 
     /// Whether nothing is had from this session that is not had from another one too.
@@ -279,26 +299,20 @@ impl Router {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let due = |entry: &Entry| {
-            let missing = entry.missing.is_some_and(|missing| {
-                missing.retry.is_some_and(|at| at <= now)
-                    || now.saturating_duration_since(missing.since) >= self.config.linger
-            });
-            missing || entry.waiting.values().any(|until| *until <= now)
-        };
         let names: Vec<_> = self
             .tracks
             .iter()
-            .filter(|(_, entry)| due(entry))
+            .filter(|(_, entry)| self.due(entry).is_some_and(|at| at <= now))
             .map(|(name, _)| name.clone())
             .collect();
         for name in names {
-            let Some(entry) = self.tracks.get_mut(&name) else { continue };
-            if let Some(missing) = &mut entry.missing
+            self.give_up_unanswered(&name, now);
+            if let Some(entry) = self.tracks.get_mut(&name)
+                && let Some(missing) = &mut entry.missing
                 && missing.retry.is_some_and(|retry| retry <= now)
             {
                 missing.retry = None;
-                self.find_sources(&name);
+                self.find_sources(&name, now);
             }
             self.give_up(&name, now);
             self.expire(&name, now);
@@ -338,18 +352,41 @@ impl Router {
     }
 }
 
+/// A relay's own wish for a track is no reason to have it from that relay: two would keep each
+/// other going. A client may subscribe to what it publishes ("Subscriptions").
+fn counts(subscriber: SessionId, source: SessionId, relays: &BTreeSet<SessionId>) -> bool {
+    subscriber != source || !relays.contains(&subscriber)
+}
+
 impl Entry {
     fn is_live(&self) -> bool {
         self.sources.values().any(Source::is_live)
+    }
+
+    /// Whether there is something to serve this subscriber from.
+    fn is_live_for(&self, subscriber: SessionId, relays: &BTreeSet<SessionId>) -> bool {
+        self.sources.iter().any(|(id, source)| source.is_live() && counts(subscriber, *id, relays))
+    }
+
+    /// Whether a source is asked whose answer this subscriber may wait for.
+    fn is_asked_for(&self, subscriber: SessionId, relays: &BTreeSet<SessionId>) -> bool {
+        self.sources.iter().any(|(id, source)| !source.is_live() && counts(subscriber, *id, relays))
     }
 
     fn is_wanted(&self) -> bool {
         !self.served.is_empty() || !self.waiting.is_empty()
     }
 
-    /// Whether somebody wants objects now.
-    fn is_forwarded(&self) -> bool {
-        self.served.values().any(|forward| *forward) || !self.waiting.is_empty()
+    /// Whether somebody wants the track from this source.
+    fn is_wanted_from(&self, source: SessionId, relays: &BTreeSet<SessionId>) -> bool {
+        let mut subscribers = self.served.keys().chain(self.waiting.keys());
+        subscribers.any(|(id, _)| counts(*id, source, relays))
+    }
+
+    /// Whether somebody wants objects from this source now.
+    fn is_forwarded_from(&self, source: SessionId, relays: &BTreeSet<SessionId>) -> bool {
+        let served = self.served.iter().filter(|(_, forward)| **forward).map(|(key, _)| key);
+        served.chain(self.waiting.keys()).any(|(id, _)| counts(*id, source, relays))
     }
 }
 

@@ -32,6 +32,7 @@ impl Router {
         id: SessionId,
         request: RequestId,
         namespace: &Namespace,
+        now: Instant,
     ) -> Result<(), Box<RequestError>> {
         self.check_reserved(id, namespace)?;
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
@@ -44,9 +45,9 @@ impl Router {
                 publishers.local.insert(id);
             }
         });
-        self.look_for_sources(|name| name.namespace().has_prefix(namespace));
+        self.look_for_sources(|name| name.namespace().has_prefix(namespace), now);
         if !from_uplink {
-            self.join_sources(id, namespace);
+            self.join_sources(id, namespace, now);
         }
         Ok(())
     }
@@ -87,6 +88,7 @@ impl Router {
         id: SessionId,
         namespace: &Namespace,
         published: bool,
+        now: Instant,
     ) {
         self.change(namespace, |publishers| {
             if published {
@@ -96,7 +98,22 @@ impl Router {
             }
         });
         if published {
-            self.look_for_sources(|name| name.namespace().has_prefix(namespace));
+            self.look_for_sources(|name| name.namespace().has_prefix(namespace), now);
+        }
+    }
+
+    /// A parent tells no more of namespaces: as though each of its were gone ("SUBSCRIBE_NAMESPACE").
+    pub fn handle_uplink_silent(&mut self, id: SessionId) {
+        let theirs: Vec<_> = self
+            .namespaces
+            .iter()
+            .filter(|(_, publishers)| publishers.uplinks.contains(&id))
+            .map(|(namespace, _)| namespace.clone())
+            .collect();
+        for namespace in theirs {
+            self.change(&namespace, |publishers| {
+                publishers.uplinks.remove(&id);
+            });
         }
     }
 
@@ -127,8 +144,7 @@ impl Router {
             return Ok(());
         }
         let node = fields.len() == 3 && &fields[1][..] == b"nodes";
-        let relay = self.sessions.get(&id).is_some_and(|session| session.peer != Peer::Client);
-        if node && relay {
+        if node && self.relays.contains(&id) {
             return Ok(());
         }
         let reason = "namespaces below weir/ are for the relays' own reports";

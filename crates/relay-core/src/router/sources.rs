@@ -15,7 +15,10 @@ pub struct Upstream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// Our SUBSCRIBE is not answered.
-    Pending,
+    Pending {
+        /// Until when it must be.
+        until: Instant,
+    },
     /// It is.
     Subscribed,
     /// It sent PUBLISH.
@@ -29,7 +32,14 @@ pub(super) enum Source {
 
 impl Source {
     pub(super) fn is_live(&self) -> bool {
-        *self != Self::Pending
+        !matches!(self, Self::Pending { .. })
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Pending { until } => Some(*until),
+            _ => None,
+        }
     }
 }
 
@@ -53,23 +63,27 @@ impl Router {
         self.check_reserved(id, name.namespace())?;
         let local = self.sessions.get(&id).is_some_and(|session| session.peer != Peer::Uplink);
         let (max, track) = (self.config.sources, self.entry(name, now));
-        let Some((_, entry)) = self.entry_of(track) else { return Ok((track, false)) };
-        if entry.sources.len() >= max && !entry.sources.contains_key(&id) {
-            let reason = format!("{name} has {} publishers here already", entry.sources.len());
-            return Err(Box::new(RequestError::new(RequestErrorCode::EXCESSIVE_LOAD, reason)));
-        }
-        let forward = entry.is_forwarded();
-        match entry.sources.insert(id, Source::Published { forward, local }) {
-            Some(Source::Pending | Source::Subscribed) => {
-                self.actions.push_back(RouteAction::Unsubscribe(id, track));
-            }
+        let Some(entry) = self.tracks.get_mut(name) else { return Ok((track, false)) };
+        match entry.sources.get(&id) {
             Some(Source::Published { .. }) => {
                 let reason = format!("{name} is published by this session already");
                 let code = RequestErrorCode::DUPLICATE_SUBSCRIPTION;
                 return Err(Box::new(RequestError::new(code, reason)));
             }
+            Some(_) => self.actions.push_back(RouteAction::Unsubscribe(id, track)),
+            None if entry.sources.len() >= max => {
+                let reason = format!("{name} has {max} publishers here already");
+                return Err(Box::new(RequestError::new(RequestErrorCode::EXCESSIVE_LOAD, reason)));
+            }
             None => {}
         }
+        let forward = entry.is_forwarded_from(id, &self.relays);
+        entry.sources.insert(id, Source::Published { forward, local });
+        // Whoever would not have it then may want it now.
+        let (served, waiting) = (&entry.served, &entry.waiting);
+        entry
+            .offered
+            .retain(|id| served.keys().chain(waiting.keys()).any(|(session, _)| session == id));
         self.came_live(name);
         if local {
             self.count_track(name.namespace(), true);
@@ -81,19 +95,23 @@ impl Router {
     /// The upstream accepted our subscription.
     pub fn handle_upstream_ok(&mut self, id: SessionId, track: TrackId) {
         let Some((name, entry)) = self.entry_of(track) else { return };
-        let Some(source @ Source::Pending) = entry.sources.get_mut(&id) else { return };
+        let Some(source @ Source::Pending { .. }) = entry.sources.get_mut(&id) else { return };
         *source = Source::Subscribed;
         self.came_live(&name);
     }
 
-    /// A source is established: nobody waits any more.
+    /// A source is established: whoever can be served from it waits no more.
     fn came_live(&mut self, name: &FullTrackName) {
         let Some(entry) = self.tracks.get_mut(name) else { return };
         entry.missing = None;
         entry.refused.clear();
-        for ((session, request), _) in std::mem::take(&mut entry.waiting) {
-            entry.served.insert((session, request), true);
-            self.actions.push_back(RouteAction::Accept(session, request, entry.id));
+        for (key, waiting) in std::mem::take(&mut entry.waiting) {
+            if entry.is_live_for(key.0, &self.relays) {
+                entry.served.insert(key, true);
+                self.actions.push_back(RouteAction::Accept(key.0, key.1, entry.id));
+            } else {
+                entry.waiting.insert(key, waiting);
+            }
         }
     }
 
@@ -111,19 +129,29 @@ impl Router {
         }
         entry.refused.insert(id);
         self.remove_source(id, &name, now);
-        let Some(entry) = self.tracks.get_mut(&name) else { return };
-        if entry.missing.is_some() {
-            // Nobody else has it. Whoever can wait does; the others hear what the upstream said.
-            let actions = &mut self.actions;
-            entry.waiting.retain(|(session, request), until| {
-                let waits = *until > now;
-                if !waits {
-                    actions.push_back(RouteAction::Reject(*session, *request, error.clone()));
-                }
-                waits
-            });
+        // If nobody else has it, whoever can wait does; the others hear why not.
+        if self.tracks.get(&name).is_some_and(|entry| entry.missing.is_some()) {
+            self.refuse(&name, error, now);
         }
         self.settle(&name);
+    }
+
+    /// Gives up on upstreams that did not answer in time.
+    pub(super) fn give_up_unanswered(&mut self, name: &FullTrackName, now: Instant) {
+        let Some(entry) = self.tracks.get(name) else { return };
+        let track = entry.id;
+        let late: Vec<_> = entry
+            .sources
+            .iter()
+            .filter(|(_, source)| source.deadline().is_some_and(|until| until <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            self.actions.push_back(RouteAction::Unsubscribe(id, track));
+            let reason = format!("the publisher of {name} did not answer");
+            let error = RequestError::new(RequestErrorCode::TIMEOUT, reason).retry_after(1000);
+            self.handle_upstream_error(id, track, &error, now);
+        }
     }
 
     /// The upstream ended our subscription. When the track itself is over, and nobody else
@@ -196,14 +224,13 @@ impl Router {
     /// Who to ask for objects of the past, or of the status of a track: a source of it, or
     /// whoever publishes its namespace, or the parent. Not who asks, if that is a relay.
     pub fn source_of(&self, name: &FullTrackName, asker: SessionId) -> Option<SessionId> {
-        let relay = self.sessions.get(&asker).is_some_and(|s| s.peer != Peer::Client);
         let usable = |id: &SessionId| {
-            !(relay && *id == asker) && self.sessions.get(id).is_some_and(|s| !s.leaving)
+            counts(asker, *id, &self.relays) && self.sessions.get(id).is_some_and(|s| !s.leaving)
         };
         let live = self.tracks.get(name).into_iter().flat_map(|entry| {
             entry.sources.iter().filter(|(_, source)| source.is_live()).map(|(id, _)| *id)
         });
-        live.rev().chain(self.local_publishers(name)).chain(self.uplinks()).find(|id| usable(id))
+        live.rev().chain(self.local_publishers(name)).chain(self.uplinks()).find(usable)
     }
 
     /// Sessions here that publish a prefix of the track's namespace, the closest first.
@@ -215,9 +242,12 @@ impl Router {
             .collect();
         matching.sort_by_key(|(namespace, _)| std::cmp::Reverse(namespace.fields().len()));
         let mut seen = BTreeSet::new();
+        // Whoever publishes the empty namespace does not thereby report for relays.
+        let reserved = name.namespace().fields().first().is_some_and(|f| &f[..] == RESERVED);
         matching
             .into_iter()
             .flat_map(|(_, publishers)| publishers.local.iter().rev().copied())
+            .filter(|id| !reserved || self.relays.contains(id))
             .filter(|id| seen.insert(*id))
             .collect()
     }
@@ -238,7 +268,7 @@ impl Router {
             entry.missing = Some(Missing { since: now, retry: None });
         }
         if entry.is_wanted() && !entry.is_live() {
-            self.find_sources(name);
+            self.find_sources(name, now);
         }
         if let Some(entry) = self.tracks.get_mut(name)
             && let Some(missing) = &mut entry.missing
@@ -259,7 +289,7 @@ impl Router {
 
     /// Asks a publisher that has just come for the tracks of its namespace that others give us
     /// already: objects that come twice are passed on once, and either may leave.
-    pub(super) fn join_sources(&mut self, id: SessionId, namespace: &Namespace) {
+    pub(super) fn join_sources(&mut self, id: SessionId, namespace: &Namespace, now: Instant) {
         let names: Vec<_> = self
             .tracks
             .iter()
@@ -272,12 +302,16 @@ impl Router {
             if let Some(entry) = self.tracks.get_mut(&name) {
                 entry.refused.remove(&id);
             }
-            self.ask(id, &name);
+            self.ask(id, &name, now);
         }
     }
 
     /// Looks again for tracks that have no source, or only such as are about to leave.
-    pub(super) fn look_for_sources(&mut self, wanted: impl Fn(&FullTrackName) -> bool) {
+    pub(super) fn look_for_sources(
+        &mut self,
+        wanted: impl Fn(&FullTrackName) -> bool,
+        now: Instant,
+    ) {
         let stays = |id: &SessionId| self.sessions.get(id).is_some_and(|s| !s.leaving);
         let names: Vec<_> = self
             .tracks
@@ -287,16 +321,16 @@ impl Router {
             .map(|(name, _)| name.clone())
             .collect();
         for name in names {
-            self.find_sources(&name);
+            self.find_sources(&name, now);
         }
     }
 
     /// Asks everybody here who publishes the track's namespace, or else the parent: its word that
     /// a namespace is published may be the echo of our own.
-    pub(super) fn find_sources(&mut self, name: &FullTrackName) {
+    pub(super) fn find_sources(&mut self, name: &FullTrackName, now: Instant) {
         let mut asked = false;
         for id in self.local_publishers(name) {
-            asked |= self.ask(id, name);
+            asked |= self.ask(id, name, now);
         }
         let local_source = self.tracks.get(name).is_some_and(|entry| {
             entry.sources.keys().any(|id| {
@@ -306,7 +340,7 @@ impl Router {
         if !asked && !local_source {
             let uplinks: Vec<_> = self.uplinks().collect();
             for id in uplinks {
-                if self.ask(id, name) {
+                if self.ask(id, name, now) {
                     break;
                 }
             }
@@ -315,19 +349,17 @@ impl Router {
 
     /// Subscribes to the track at `id`, unless it has refused, is asked already, or is the relay
     /// that alone wants it.
-    fn ask(&mut self, id: SessionId, name: &FullTrackName) -> bool {
-        let Some(session) = self.sessions.get(&id).filter(|session| !session.leaving) else {
-            return false;
-        };
-        let relay = session.peer != Peer::Client;
-        let Some(entry) = self.tracks.get_mut(name) else { return false };
-        let mut subscribers = entry.served.keys().chain(entry.waiting.keys());
-        let only_it = relay && subscribers.all(|(session, _)| *session == id);
-        let full = entry.sources.len() >= self.config.sources;
-        if only_it || full || entry.refused.contains(&id) || entry.sources.contains_key(&id) {
+    fn ask(&mut self, id: SessionId, name: &FullTrackName, now: Instant) -> bool {
+        if self.sessions.get(&id).is_none_or(|session| session.leaving) {
             return false;
         }
-        entry.sources.insert(id, Source::Pending);
+        let Some(entry) = self.tracks.get_mut(name) else { return false };
+        let wanted = entry.is_wanted_from(id, &self.relays);
+        let full = entry.sources.len() >= self.config.sources;
+        if !wanted || full || entry.refused.contains(&id) || entry.sources.contains_key(&id) {
+            return false;
+        }
+        entry.sources.insert(id, Source::Pending { until: now + self.config.answer });
         entry.missing = None;
         let upstream = Upstream { name: name.clone(), new_group: entry.new_group };
         self.actions.push_back(RouteAction::Subscribe(id, entry.id, upstream));

@@ -17,15 +17,16 @@ impl Router {
     ) {
         let track = self.entry(name, now);
         let Some(entry) = self.tracks.get_mut(name) else { return };
-        if entry.is_live() {
+        if entry.is_live_for(id, &self.relays) {
             entry.served.insert((id, request), true);
             self.actions.push_back(RouteAction::Accept(id, request, track));
             return self.settle(name);
         }
-        entry.waiting.insert((id, request), now + rendezvous.min(self.config.rendezvous));
+        let until = now + rendezvous.min(self.config.rendezvous);
+        entry.waiting.insert((id, request), Waiting { since: now, until });
         entry.new_group = entry.new_group.max(new_group);
-        if entry.missing.is_some() {
-            self.find_sources(name);
+        if !entry.is_asked_for(id, &self.relays) {
+            self.find_sources(name, now);
         }
         self.expire(name, now);
         self.settle(name);
@@ -108,18 +109,43 @@ impl Router {
     /// decides.
     pub(super) fn expire(&mut self, name: &FullTrackName, now: Instant) {
         let Some(entry) = self.tracks.get_mut(name) else { return };
-        let Some(missing) = entry.missing else { return };
+        let over: Vec<_> = entry
+            .waiting
+            .iter()
+            .filter(|((id, _), waiting)| {
+                waiting.until <= now && !entry.is_asked_for(*id, &self.relays)
+            })
+            .map(|(key, waiting)| (*key, waiting.since < now))
+            .collect();
+        for (key, waited) in over {
+            let (code, reason) = match waited {
+                true => (RequestErrorCode::TIMEOUT, format!("no publisher of {name} came in time")),
+                false => (RequestErrorCode::DOES_NOT_EXIST, format!("nobody publishes {name}")),
+            };
+            entry.waiting.remove(&key);
+            let error = RequestError::new(code, reason).retry_after(1000);
+            self.actions.push_back(RouteAction::Reject(key.0, key.1, error));
+        }
+    }
+
+    /// The last source refused: who cannot wait, or need not because waiting does not help, hears
+    /// why.
+    pub(super) fn refuse(&mut self, name: &FullTrackName, error: &RequestError, now: Instant) {
+        let Some(entry) = self.tracks.get_mut(name) else { return };
+        let waiting_helps = matches!(
+            error.code,
+            RequestErrorCode::DOES_NOT_EXIST
+                | RequestErrorCode::TIMEOUT
+                | RequestErrorCode::GOING_AWAY
+                | RequestErrorCode::EXCESSIVE_LOAD
+                | RequestErrorCode::INTERNAL_ERROR
+        );
+        let error = passed_on(error, name);
         let actions = &mut self.actions;
-        entry.waiting.retain(|(session, request), until| {
-            let waits = *until > now;
+        entry.waiting.retain(|(session, request), waiting| {
+            let waits = waiting.until > now && waiting_helps;
             if !waits {
-                let (code, reason) = if missing.since < now {
-                    (RequestErrorCode::TIMEOUT, format!("no publisher of {name} came in time"))
-                } else {
-                    (RequestErrorCode::DOES_NOT_EXIST, format!("nobody publishes {name}"))
-                };
-                let error = RequestError::new(code, reason).retry_after(1000);
-                actions.push_back(RouteAction::Reject(*session, *request, error));
+                actions.push_back(RouteAction::Reject(*session, *request, error.clone()));
             }
             waits
         });
@@ -128,27 +154,45 @@ impl Router {
     /// Tells the sources what is wanted now, and lets go of what nobody wants.
     pub(super) fn settle(&mut self, name: &FullTrackName) {
         let Some(entry) = self.tracks.get_mut(name) else { return };
-        let (track, wanted, forwarded) = (entry.id, entry.is_wanted(), entry.is_forwarded());
-        let actions = &mut self.actions;
-        entry.sources.retain(|id, source| match source {
+        let track = entry.id;
+        let mut sources = std::mem::take(&mut entry.sources);
+        sources.retain(|id, source| match source {
             Source::Published { forward, .. } => {
-                if *forward != forwarded {
-                    *forward = forwarded;
-                    actions.push_back(RouteAction::Forward(*id, track, forwarded));
+                let wanted = entry.is_forwarded_from(*id, &self.relays);
+                if std::mem::replace(forward, wanted) != wanted {
+                    self.actions.push_back(RouteAction::Forward(*id, track, wanted));
                 }
                 true
             }
-            Source::Pending | Source::Subscribed => {
+            Source::Pending { .. } | Source::Subscribed => {
+                let wanted = entry.is_wanted_from(*id, &self.relays);
                 if !wanted {
-                    actions.push_back(RouteAction::Unsubscribe(*id, track));
+                    self.actions.push_back(RouteAction::Unsubscribe(*id, track));
                 }
                 wanted
             }
         });
-        if !wanted && entry.sources.is_empty() {
+        entry.sources = sources;
+        if !entry.is_wanted() && entry.sources.is_empty() {
             self.actions.push_back(RouteAction::Forget(track));
             self.names.remove(&track);
             self.tracks.remove(name);
+        }
+    }
+}
+
+/// What a viewer hears of an upstream's refusal. What the upstream has against *us* is not the
+/// viewer's, and where it sends us is not where the viewer is to go.
+fn passed_on(error: &RequestError, name: &FullTrackName) -> RequestError {
+    match error.code {
+        RequestErrorCode::DOES_NOT_EXIST
+        | RequestErrorCode::TIMEOUT
+        | RequestErrorCode::UNSUPPORTED_EXTENSION
+        | RequestErrorCode::MALFORMED_TRACK
+        | RequestErrorCode::NOT_SUPPORTED => RequestError { redirect: None, ..error.clone() },
+        _ => {
+            let reason = format!("nobody gives us {name} at present");
+            RequestError::new(RequestErrorCode::DOES_NOT_EXIST, reason).retry_after(1000)
         }
     }
 }

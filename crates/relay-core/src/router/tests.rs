@@ -14,9 +14,9 @@ fn video() -> FullTrackName {
     FullTrackName::new(ns("live/cam1"), "video0").unwrap()
 }
 
-fn router() -> Router {
+fn router(now: Instant) -> Router {
     let mut router = Router::new(RouterConfig::default());
-    router.handle_session(VIEWER, Peer::Client);
+    router.handle_session(VIEWER, Peer::Client, now);
     router
 }
 
@@ -35,9 +35,9 @@ fn subscribe(id: SessionId) -> RouteAction {
 
 /// A router with a viewer that watches the video of a publisher that announced its namespace.
 fn watched(now: Instant) -> Router {
-    let mut router = router();
-    router.handle_session(PUBLISHER, Peer::Client);
-    router.handle_publish_namespace(PUBLISHER, 0, &ns("live/cam1")).unwrap();
+    let mut router = router(now);
+    router.handle_session(PUBLISHER, Peer::Client, now);
+    router.handle_publish_namespace(PUBLISHER, 0, &ns("live/cam1"), now).unwrap();
     router.handle_subscribe(VIEWER, 0, &video(), Duration::ZERO, None, now);
     router.handle_upstream_ok(PUBLISHER, TRACK);
     drain(&mut router);
@@ -51,9 +51,9 @@ fn refused() -> RequestError {
 #[test]
 fn many_viewers_cost_one_upstream_subscription_and_the_last_releases_it() {
     let now = Instant::now();
-    let mut router = router();
-    router.handle_session(PUBLISHER, Peer::Client);
-    router.handle_publish_namespace(PUBLISHER, 0, &ns("live/cam1")).unwrap();
+    let mut router = router(now);
+    router.handle_session(PUBLISHER, Peer::Client, now);
+    router.handle_publish_namespace(PUBLISHER, 0, &ns("live/cam1"), now).unwrap();
     router.handle_subscribe(VIEWER, 0, &video(), Duration::ZERO, None, now);
     router.handle_subscribe(VIEWER, 2, &video(), Duration::ZERO, None, now);
     assert_eq!(drain(&mut router), [subscribe(PUBLISHER)]);
@@ -74,7 +74,7 @@ fn many_viewers_cost_one_upstream_subscription_and_the_last_releases_it() {
 #[test]
 fn without_a_publisher_a_subscription_is_refused_or_waits_as_it_asked() {
     let now = Instant::now();
-    let mut router = router();
+    let mut router = router(now);
     router.handle_subscribe(VIEWER, 0, &video(), Duration::ZERO, None, now);
     let actions = drain(&mut router);
     let RouteAction::Reject(VIEWER, 0, error) = &actions[0] else { panic!("{actions:?}") };
@@ -99,8 +99,8 @@ fn viewers_stay_when_their_publisher_goes_and_resume_when_it_is_back() {
     assert_eq!(drain(&mut router), []);
 
     let back = SessionId(9);
-    router.handle_session(back, Peer::Client);
-    router.handle_publish_namespace(back, 0, &ns("live/cam1")).unwrap();
+    router.handle_session(back, Peer::Client, now);
+    router.handle_publish_namespace(back, 0, &ns("live/cam1"), now).unwrap();
     assert_eq!(drain(&mut router), [subscribe(back)]);
     // Its tracks are not there yet: it is asked again.
     router.handle_upstream_error(back, TRACK, &refused(), now);
@@ -133,18 +133,18 @@ fn a_publisher_that_never_comes_back_ends_the_subscription_after_the_linger() {
 #[test]
 fn what_nobody_here_publishes_is_asked_of_the_parent_and_ours_is_announced_to_it() {
     let now = Instant::now();
-    let mut router = router();
-    router.handle_session(PUBLISHER, Peer::Client);
-    router.handle_publish_namespace(PUBLISHER, 0, &ns("live/here")).unwrap();
-    router.handle_session(PARENT, Peer::Uplink);
+    let mut router = router(now);
+    router.handle_session(PUBLISHER, Peer::Client, now);
+    router.handle_publish_namespace(PUBLISHER, 0, &ns("live/here"), now).unwrap();
+    router.handle_session(PARENT, Peer::Uplink, now);
     assert_eq!(drain(&mut router), [RouteAction::Announce(PARENT, ns("live/here"))]);
     router.handle_subscribe(VIEWER, 0, &video(), Duration::ZERO, None, now);
     assert_eq!(drain(&mut router), [subscribe(PARENT)]);
     // The parent's echo of our own namespace is not news, and is never asked back of it.
     router.handle_subscribe_namespace(VIEWER, 4, &Namespace::default());
     assert_eq!(drain(&mut router), [RouteAction::Namespace(VIEWER, 4, ns("live/here"))]);
-    router.handle_uplink_namespace(PARENT, &ns("live/here"), true);
-    router.handle_uplink_namespace(PARENT, &ns("live/cam1"), true);
+    router.handle_uplink_namespace(PARENT, &ns("live/here"), true, now);
+    router.handle_uplink_namespace(PARENT, &ns("live/cam1"), true, now);
     assert_eq!(drain(&mut router), [RouteAction::Namespace(VIEWER, 4, ns("live/cam1"))]);
     router.handle_session_closed(PARENT, now);
     assert_eq!(drain(&mut router), [RouteAction::NamespaceDone(VIEWER, 4, ns("live/cam1"))]);
@@ -153,8 +153,8 @@ fn what_nobody_here_publishes_is_asked_of_the_parent_and_ours_is_announced_to_it
 #[test]
 fn the_parents_own_subscription_is_never_sent_back_to_it() {
     let now = Instant::now();
-    let mut router = router();
-    router.handle_session(PARENT, Peer::Uplink);
+    let mut router = router(now);
+    router.handle_session(PARENT, Peer::Uplink, now);
     router.handle_subscribe(PARENT, 1, &video(), Duration::ZERO, None, now);
     let actions = drain(&mut router);
     assert!(matches!(actions[0], RouteAction::Reject(PARENT, 1, _)), "{actions:?}");
@@ -163,9 +163,9 @@ fn the_parents_own_subscription_is_never_sent_back_to_it() {
 #[test]
 fn a_track_that_ended_ends_below_too() {
     let now = Instant::now();
-    let mut router = router();
-    router.handle_session(PUBLISHER, Peer::Client);
-    router.handle_publish_namespace(PUBLISHER, 0, &ns("live")).unwrap();
+    let mut router = router(now);
+    router.handle_session(PUBLISHER, Peer::Client, now);
+    router.handle_publish_namespace(PUBLISHER, 0, &ns("live"), now).unwrap();
     router.handle_subscribe(VIEWER, 0, &video(), Duration::ZERO, None, now);
     router.handle_upstream_ok(PUBLISHER, TRACK);
     drain(&mut router);
@@ -179,14 +179,15 @@ fn a_track_that_ended_ends_below_too() {
 
 #[test]
 fn only_relays_report_below_weir() {
-    let mut router = router();
+    let now = Instant::now();
+    let mut router = router(now);
     let node = SessionId(10);
-    router.handle_session(node, Peer::Node);
+    router.handle_session(node, Peer::Node, now);
     let edge = ns("weir/nodes/edge");
-    let refused = router.handle_publish_namespace(VIEWER, 0, &edge).unwrap_err();
+    let refused = router.handle_publish_namespace(VIEWER, 0, &edge, now).unwrap_err();
     assert_eq!(refused.code, RequestErrorCode::UNAUTHORIZED);
-    assert!(router.handle_publish_namespace(node, 0, &ns("weir")).is_err());
-    assert!(router.handle_publish_namespace(node, 2, &edge).is_ok());
+    assert!(router.handle_publish_namespace(node, 0, &ns("weir"), now).is_err());
+    assert!(router.handle_publish_namespace(node, 2, &edge, now).is_ok());
 }
 
 #[test]
@@ -194,13 +195,13 @@ fn every_publisher_of_a_track_is_subscribed_to_and_any_may_leave() {
     let now = Instant::now();
     let mut router = watched(now);
     let second = SessionId(9);
-    router.handle_session(second, Peer::Client);
-    router.handle_publish_namespace(second, 0, &ns("live")).unwrap();
+    router.handle_session(second, Peer::Client, now);
+    router.handle_publish_namespace(second, 0, &ns("live"), now).unwrap();
     assert_eq!(drain(&mut router), [subscribe(second)]);
     // It may not have the track: then nothing changes, until it says so again.
     router.handle_upstream_error(second, TRACK, &refused(), now);
     assert_eq!(drain(&mut router), []);
-    router.handle_publish_namespace(second, 2, &ns("live/cam1")).unwrap();
+    router.handle_publish_namespace(second, 2, &ns("live/cam1"), now).unwrap();
     assert_eq!(drain(&mut router), [subscribe(second)]);
     router.handle_upstream_ok(second, TRACK);
     assert_eq!(drain(&mut router), []);
@@ -220,11 +221,11 @@ fn every_publisher_of_a_track_is_subscribed_to_and_any_may_leave() {
 #[test]
 fn a_new_subscription_goes_to_all_who_publish_a_prefix_of_its_namespace() {
     let now = Instant::now();
-    let mut router = router();
+    let mut router = router(now);
     let others = [SessionId(7), SessionId(8), SessionId(9)];
     for (id, namespace) in others.into_iter().zip(["live", "live/cam1", "live/cam2"]) {
-        router.handle_session(id, Peer::Client);
-        router.handle_publish_namespace(id, 0, &ns(namespace)).unwrap();
+        router.handle_session(id, Peer::Client, now);
+        router.handle_publish_namespace(id, 0, &ns(namespace), now).unwrap();
     }
     router.handle_subscribe(VIEWER, 0, &video(), Duration::ZERO, None, now);
     assert_eq!(drain(&mut router), [subscribe(others[1]), subscribe(others[0])]);
@@ -237,8 +238,8 @@ fn a_new_subscription_goes_to_all_who_publish_a_prefix_of_its_namespace() {
 #[test]
 fn a_published_track_is_forwarded_while_somebody_wants_its_objects() {
     let now = Instant::now();
-    let mut router = router();
-    router.handle_session(PUBLISHER, Peer::Client);
+    let mut router = router(now);
+    router.handle_session(PUBLISHER, Peer::Client, now);
     assert_eq!(router.handle_publish(PUBLISHER, &video(), now), Ok((TRACK, false)));
     assert_eq!(drain(&mut router), []);
     router.handle_subscribe(VIEWER, 0, &video(), Duration::ZERO, None, now);
@@ -267,8 +268,8 @@ fn a_published_track_is_forwarded_while_somebody_wants_its_objects() {
 #[test]
 fn who_waits_for_a_track_gets_it_when_it_is_published() {
     let now = Instant::now();
-    let mut router = router();
-    router.handle_session(PUBLISHER, Peer::Client);
+    let mut router = router(now);
+    router.handle_session(PUBLISHER, Peer::Client, now);
     router.handle_subscribe_tracks(VIEWER, 4, &ns("live"), true);
     router.handle_subscribe(VIEWER, 0, &video(), Duration::from_secs(5), None, now);
     assert_eq!(router.handle_publish(PUBLISHER, &video(), now), Ok((TRACK, true)));
@@ -279,8 +280,8 @@ fn who_waits_for_a_track_gets_it_when_it_is_published() {
 #[test]
 fn a_published_track_is_offered_to_those_who_asked_for_such_but_not_to_its_publisher() {
     let now = Instant::now();
-    let mut router = router();
-    router.handle_session(PUBLISHER, Peer::Client);
+    let mut router = router(now);
+    router.handle_session(PUBLISHER, Peer::Client, now);
     router.handle_subscribe_tracks(PUBLISHER, 4, &ns("live"), true);
     router.handle_subscribe_tracks(VIEWER, 4, &ns("live"), false);
     router.handle_publish(PUBLISHER, &video(), now).unwrap();
@@ -292,12 +293,12 @@ fn a_published_track_is_offered_to_those_who_asked_for_such_but_not_to_its_publi
     assert_eq!(drain(&mut router), [RouteAction::Forward(PUBLISHER, TRACK, true)]);
     // Whoever follows later is told of what there is.
     let late = SessionId(12);
-    router.handle_session(late, Peer::Client);
+    router.handle_session(late, Peer::Client, now);
     router.handle_subscribe_tracks(late, 0, &Namespace::default(), false);
     assert_eq!(drain(&mut router), [offer(late)]);
-    // And refuses it for good.
+    // And, if it would not have it, again when it is published anew.
     router.handle_publish(SessionId(13), &video(), now).unwrap();
-    assert_eq!(drain(&mut router), []);
+    assert_eq!(drain(&mut router), [offer(late)]);
     router.handle_upstream_done(SessionId(13), TRACK, PublishDoneCode::TRACK_ENDED, now);
     router.handle_upstream_done(PUBLISHER, TRACK, PublishDoneCode::TRACK_ENDED, now);
     let code = PublishDoneCode::TRACK_ENDED;
@@ -311,10 +312,10 @@ fn a_published_track_is_offered_to_those_who_asked_for_such_but_not_to_its_publi
 #[test]
 fn other_relays_are_followed_once_somebody_here_follows() {
     let now = Instant::now();
-    let mut router = router();
+    let mut router = router(now);
     let child = SessionId(10);
-    router.handle_session(child, Peer::Node);
-    router.handle_session(PARENT, Peer::Uplink);
+    router.handle_session(child, Peer::Node, now);
+    router.handle_session(PARENT, Peer::Uplink, now);
     assert_eq!(drain(&mut router), []);
     // A child's own wish is no reason: it would hear its own tracks.
     router.handle_subscribe_tracks(child, 0, &Namespace::default(), false);
@@ -374,15 +375,15 @@ fn a_new_group_is_asked_for_once_until_it_comes() {
 #[test]
 fn a_session_that_leaves_is_replaced_before_it_is_gone() {
     let now = Instant::now();
-    let mut router = router();
+    let mut router = router(now);
     let next = SessionId(4);
-    router.handle_session(PARENT, Peer::Uplink);
+    router.handle_session(PARENT, Peer::Uplink, now);
     router.handle_subscribe(VIEWER, 0, &video(), Duration::ZERO, None, now);
     router.handle_upstream_ok(PARENT, TRACK);
     drain(&mut router);
-    router.handle_going_away(PARENT);
+    router.handle_going_away(PARENT, now);
     assert_eq!(drain(&mut router), []);
-    router.handle_session(next, Peer::Uplink);
+    router.handle_session(next, Peer::Uplink, now);
     assert_eq!(drain(&mut router), [subscribe(next)]);
     assert!(!router.is_relieved(PARENT));
     router.handle_upstream_ok(next, TRACK);
@@ -394,17 +395,17 @@ fn a_session_that_leaves_is_replaced_before_it_is_gone() {
 #[test]
 fn a_relay_is_not_asked_for_what_it_alone_wants() {
     let now = Instant::now();
-    let mut router = router();
+    let mut router = router(now);
     let child = SessionId(10);
-    router.handle_session(child, Peer::Node);
-    router.handle_publish_namespace(child, 0, &ns("live/cam1")).unwrap();
+    router.handle_session(child, Peer::Node, now);
+    router.handle_publish_namespace(child, 0, &ns("live/cam1"), now).unwrap();
     router.handle_subscribe(child, 2, &video(), Duration::ZERO, None, now);
     assert!(matches!(
         drain(&mut router)[..],
         [RouteAction::Reject(_, 2, _), RouteAction::Forget(_)]
     ));
     // A client may subscribe to what it publishes itself.
-    router.handle_publish_namespace(VIEWER, 0, &ns("live/cam1")).unwrap();
+    router.handle_publish_namespace(VIEWER, 0, &ns("live/cam1"), now).unwrap();
     router.handle_subscribe(VIEWER, 2, &video(), Duration::ZERO, None, now);
     let asked = |action: &RouteAction| match action {
         RouteAction::Subscribe(id, ..) => *id,
@@ -412,4 +413,106 @@ fn a_relay_is_not_asked_for_what_it_alone_wants() {
     };
     assert_eq!(drain(&mut router).iter().map(asked).collect::<Vec<_>>(), [child, VIEWER]);
     assert_eq!(router.source_of(&video(), child), Some(VIEWER));
+}
+
+#[test]
+fn two_relays_with_publishers_of_one_track_do_not_keep_each_other_going() {
+    let now = Instant::now();
+    let mut router = watched(now);
+    let child = SessionId(10);
+    router.handle_session(child, Peer::Node, now);
+    router.handle_publish_namespace(child, 0, &ns("live/cam1"), now).unwrap();
+    assert_eq!(drain(&mut router), [subscribe(child)]);
+    router.handle_upstream_ok(child, TRACK);
+    // The child has a viewer of its own and asks us too.
+    router.handle_subscribe(child, 2, &video(), Duration::ZERO, None, now);
+    assert_eq!(drain(&mut router), [RouteAction::Accept(child, 2, TRACK)]);
+    // Once only the child wants it, only our own publisher is a reason to go on.
+    router.handle_unsubscribe(VIEWER, 0, TRACK);
+    assert_eq!(drain(&mut router), [RouteAction::Unsubscribe(child, TRACK)]);
+    router.handle_unsubscribe(child, 2, TRACK);
+    let over = [RouteAction::Unsubscribe(PUBLISHER, TRACK), RouteAction::Forget(TRACK)];
+    assert_eq!(drain(&mut router), over);
+}
+
+#[test]
+fn a_relay_is_not_served_what_only_it_gives() {
+    let now = Instant::now();
+    let mut router = router(now);
+    router.handle_session(PARENT, Peer::Uplink, now);
+    router.handle_subscribe(VIEWER, 0, &video(), Duration::ZERO, None, now);
+    router.handle_upstream_ok(PARENT, TRACK);
+    drain(&mut router);
+    router.handle_subscribe(PARENT, 1, &video(), Duration::ZERO, None, now);
+    let actions = drain(&mut router);
+    let [RouteAction::Reject(PARENT, 1, error)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(error.code, RequestErrorCode::DOES_NOT_EXIST);
+}
+
+#[test]
+fn a_publisher_that_never_answers_is_given_up() {
+    let now = Instant::now();
+    let mut router = router(now);
+    router.handle_session(PUBLISHER, Peer::Client, now);
+    router.handle_publish_namespace(PUBLISHER, 0, &ns("live/cam1"), now).unwrap();
+    router.handle_subscribe(VIEWER, 0, &video(), Duration::ZERO, None, now);
+    drain(&mut router);
+    let at = router.poll_timeout().unwrap();
+    assert_eq!(at, now + RouterConfig::default().answer);
+    router.handle_timeout(at);
+    let actions = drain(&mut router);
+    let [RouteAction::Unsubscribe(PUBLISHER, TRACK), RouteAction::Reject(VIEWER, 0, error), _] =
+        &actions[..]
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(error.code, RequestErrorCode::TIMEOUT);
+    assert_eq!(router.poll_timeout(), None);
+}
+
+#[test]
+fn who_does_not_wait_hears_that_there_is_nothing_though_another_waits() {
+    let now = Instant::now();
+    let mut router = router(now);
+    router.handle_subscribe(VIEWER, 0, &video(), Duration::from_secs(9), None, now);
+    drain(&mut router);
+    let later = now + Duration::from_secs(1);
+    router.handle_subscribe(VIEWER, 2, &video(), Duration::ZERO, None, later);
+    let actions = drain(&mut router);
+    let [RouteAction::Reject(VIEWER, 2, error)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(error.code, RequestErrorCode::DOES_NOT_EXIST);
+}
+
+#[test]
+fn what_an_upstream_has_against_us_is_not_the_viewers() {
+    let now = Instant::now();
+    let mut router = router(now);
+    router.handle_session(PARENT, Peer::Uplink, now);
+    for (theirs, ours) in [
+        (RequestErrorCode::UNAUTHORIZED, RequestErrorCode::DOES_NOT_EXIST),
+        (RequestErrorCode::REDIRECT, RequestErrorCode::DOES_NOT_EXIST),
+        (RequestErrorCode::UNSUPPORTED_EXTENSION, RequestErrorCode::UNSUPPORTED_EXTENSION),
+    ] {
+        // Waiting does not help against these.
+        router.handle_subscribe(VIEWER, 0, &video(), Duration::from_secs(9), None, now);
+        let actions = drain(&mut router);
+        let [RouteAction::Subscribe(PARENT, track, _)] = actions[..] else { panic!("{actions:?}") };
+        router.handle_upstream_error(PARENT, track, &RequestError::new(theirs, "no"), now);
+        let actions = drain(&mut router);
+        let RouteAction::Reject(VIEWER, 0, error) = &actions[0] else { panic!("{actions:?}") };
+        assert_eq!(error.code, ours);
+        assert_eq!(error.redirect, None);
+    }
+}
+
+#[test]
+fn a_client_that_publishes_everything_is_not_asked_for_the_relays_reports() {
+    let now = Instant::now();
+    let mut router = router(now);
+    router.handle_session(PUBLISHER, Peer::Client, now);
+    router.handle_publish_namespace(PUBLISHER, 0, &Namespace::default(), now).unwrap();
+    let report = FullTrackName::new(ns("weir/nodes/edge"), "snapshot").unwrap();
+    router.handle_subscribe(VIEWER, 0, &report, Duration::ZERO, None, now);
+    assert!(matches!(drain(&mut router)[..], [RouteAction::Reject(..), RouteAction::Forget(_)]));
+    assert!(router.handle_publish(PUBLISHER, &report, now).is_err());
 }
