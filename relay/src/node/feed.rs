@@ -14,8 +14,9 @@ use moqt::{
 };
 use relay_core::{Peer, RouteAction, SessionId, TrackId};
 use stats::NodeSnapshot;
+use transport::DATA_VERSION;
 
-use super::{Node, SharedTrack, lock, report_namespace};
+use super::{Mail, Node, SharedTrack, lock, report_namespace};
 
 /// This node itself, among its sessions.
 const SELF: SessionId = SessionId(0);
@@ -43,7 +44,7 @@ pub(super) async fn run(node: Arc<Node>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            Some(action) = actions.recv() => feed.handle(action),
+            Some(mail) = actions.recv() => feed.handle(mail),
             _ = tick.tick() => feed.tick(),
         }
     }
@@ -66,22 +67,28 @@ struct Report {
 }
 
 impl Feed {
-    fn handle(&mut self, action: RouteAction) {
+    fn handle(&mut self, mail: Mail) {
+        // Nobody fetches from here: reports are no older than a second.
+        let Mail::Route(action) = mail else { return };
         match action {
-            RouteAction::Subscribe(_, track, name) if &name.name()[..] == TRACK.as_bytes() => {
+            RouteAction::Subscribe(_, track, wanted)
+                if &wanted.name.name()[..] == TRACK.as_bytes() =>
+            {
                 if let Some(shared) = self.node.track(track) {
                     let mut properties = Properties::new();
                     properties.push_int(property::DEFAULT_PUBLISHER_PRIORITY, 0);
-                    shared.write().set_properties(properties);
+                    let mut state = shared.write();
+                    state.set_properties(properties);
+                    state.handle_live(None);
                 }
                 self.reporting = Some(track);
                 self.node.route(|router, _| router.handle_upstream_ok(SELF, track));
                 self.report();
             }
-            RouteAction::Subscribe(_, track, name) => {
+            RouteAction::Subscribe(_, track, wanted) => {
                 let error = moqt::RequestError::new(
                     moqt::RequestErrorCode::DOES_NOT_EXIST,
-                    format!("a node has no track {name}"),
+                    format!("a node has no track {}", wanted.name),
                 );
                 self.node.route(|router, now| {
                     router.handle_upstream_error(SELF, track, &error, now);
@@ -127,7 +134,7 @@ impl Feed {
             self.next += 1;
             self.below.insert(request, Report { node: name, track: None });
             self.node.route(|router, now| {
-                router.handle_subscribe(SELF, request, &track, INTERVAL, now);
+                router.handle_subscribe(SELF, request, &track, INTERVAL, None, now);
             });
         }
     }
@@ -180,12 +187,12 @@ impl Feed {
             payload: payload.len() as u64,
             status: ObjectStatus::Normal,
         }
-        .encode(&mut head, state.coding());
-        if let Some(seq) = state.open(header, now) {
+        .encode(&mut head, DATA_VERSION.int_coding());
+        if let Ok(Some(feed)) = state.open(SELF, header, now) {
             // Our own bytes cannot break the protocol.
-            let _ = state.append(seq, head.freeze(), now);
-            let _ = state.append(seq, Bytes::from(payload), now);
-            let _ = state.finish(seq);
+            let _ = state.append(feed, head.freeze(), now);
+            let _ = state.append(feed, Bytes::from(payload), now);
+            let _ = state.finish(feed, now);
         }
         drop(state);
         self.group += 1;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use moqt::{ProtocolError, ResetCode};
-use relay_core::SubgroupSeq;
+use moqt::ResetCode;
+use relay_core::{FeedId, TrackError};
 use transport::{ReadError, RecvStream};
 
 use super::{Node, SharedTrack};
@@ -13,63 +13,72 @@ use super::{Node, SharedTrack};
 /// Chunks taken off a stream at once.
 const CHUNKS: usize = 32;
 
-/// Reads to the stream's end. An error is the publisher's, and its session must be closed.
+/// Reads to the stream's end. An error is the publisher's.
 pub(super) async fn run(
     node: Arc<Node>,
     track: Arc<SharedTrack>,
-    seq: SubgroupSeq,
+    feed: FeedId,
     head: Bytes,
     mut stream: RecvStream,
-) -> Result<(), ProtocolError> {
-    let mut writer = Writer { node: &node, track: &track, seq };
+) -> Result<(), TrackError> {
+    let mut writer = Writer { node: &node, track: &track, feed };
     writer.append(&mut [head])?;
     let mut chunks: [Bytes; CHUNKS] = Default::default();
     loop {
         match stream.read_chunks(&mut chunks).await {
-            Ok(Some(count)) => {
-                if let Err(error) = writer.append(&mut chunks[..count]) {
-                    track.write().reset(seq, ResetCode::MALFORMED_TRACK);
-                    track.wake();
-                    return Err(error);
-                }
-            }
+            Ok(Some(count)) => writer.append(&mut chunks[..count])?,
             Ok(None) => {
-                let finished = track.write().finish(seq);
+                let finished = track.write().finish(feed, Instant::now());
                 track.wake();
                 return finished;
             }
             Err(ReadError::Reset(code)) => {
                 // Its sender leaves or we moved away: another source may go on with it.
                 if code == ResetCode::SESSION_CLOSED || code == ResetCode::GOING_AWAY {
-                    track.write().interrupt(seq);
+                    track.write().interrupt(feed, Instant::now());
                 } else {
-                    track.write().reset(seq, code);
+                    track.write().reset(feed, passed_on(code), Instant::now());
                 }
                 track.wake();
                 return Ok(());
             }
             Err(ReadError::Gone(_)) => {
-                track.write().interrupt(seq);
+                track.write().interrupt(feed, Instant::now());
+                track.wake();
                 return Ok(());
             }
         }
     }
 }
 
+/// The code that those below hear. What a publisher has against *us* is not theirs.
+fn passed_on(code: ResetCode) -> ResetCode {
+    match code {
+        ResetCode::DELIVERY_TIMEOUT | ResetCode::MALFORMED_TRACK | ResetCode::TOO_FAR_BEHIND => {
+            code
+        }
+        _ => ResetCode::INTERNAL_ERROR,
+    }
+}
+
 struct Writer<'a> {
     node: &'a Node,
     track: &'a SharedTrack,
-    seq: SubgroupSeq,
+    feed: FeedId,
 }
 
 impl Writer<'_> {
-    fn append(&mut self, chunks: &mut [Bytes]) -> Result<(), ProtocolError> {
+    /// Appends what was read. After an error the subgroup gets no more from here.
+    fn append(&mut self, chunks: &mut [Bytes]) -> Result<(), TrackError> {
         let now = Instant::now();
         let mut track = self.track.write();
         let (bytes, objects) = (track.bytes_in(), track.objects_in());
         let mut result = Ok(());
         for chunk in chunks {
-            result = result.and_then(|()| track.append(self.seq, std::mem::take(chunk), now));
+            result = result.and_then(|()| track.append(self.feed, std::mem::take(chunk), now));
+        }
+        if result.is_err() {
+            track.reset(self.feed, ResetCode::MALFORMED_TRACK, now);
         }
         self.node.totals.count_in(track.bytes_in() - bytes, track.objects_in() - objects);
         drop(track);

@@ -2,6 +2,7 @@
 //!
 //! * `session` runs one peer: control, what it publishes to us, what we send it.
 //! * `ingest` reads one upstream subgroup into its track.
+//! * `fetch` answers a request for objects of the past.
 //! * `uplink` keeps the session to the parent alive.
 //! * `feed` reports this node up the tree and gathers the reports from below.
 //! * `snapshot` puts the figures together.
@@ -10,6 +11,7 @@
 //! two are needed: router, then tracks.
 
 mod feed;
+mod fetch;
 mod ingest;
 mod session;
 mod snapshot;
@@ -21,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
-use moqt::{FullTrackName, IntCoding, Namespace};
+use moqt::{FullTrackName, Namespace, Setup};
 use relay_core::{
     CacheLimits, Peer, Policy, RouteAction, Router, RouterConfig, SessionId, Track, TrackId,
 };
@@ -29,7 +31,7 @@ use tokio::sync::{Notify, mpsc};
 use transport::{Endpoint, Identity};
 
 use crate::config::Config;
-use session::SessionInfo;
+use session::{Ask, SessionInfo};
 use snapshot::{Children, Totals, UplinkStatus};
 
 /// Locks without minding a panic elsewhere: the state machines keep their invariants themselves.
@@ -45,7 +47,7 @@ pub(crate) struct Node {
     router: Mutex<Router>,
     /// Wakes the task that watches the router's timeouts.
     router_changed: Notify,
-    mailboxes: Mutex<HashMap<SessionId, mpsc::UnboundedSender<RouteAction>>>,
+    mailboxes: Mutex<HashMap<SessionId, mpsc::UnboundedSender<Mail>>>,
     tracks: RwLock<HashMap<TrackId, Arc<SharedTrack>>>,
     sessions: Mutex<HashMap<SessionId, Arc<SessionInfo>>>,
     next_session: AtomicU64,
@@ -55,6 +57,14 @@ pub(crate) struct Node {
     draining: AtomicBool,
 }
 
+/// What a session is told by others.
+enum Mail {
+    /// The router decided.
+    Route(RouteAction),
+    /// Another session wants to know something of this one's peer.
+    Ask(Ask),
+}
+
 /// A track and who must hear of its changes.
 pub(crate) struct SharedTrack {
     id: TrackId,
@@ -62,6 +72,8 @@ pub(crate) struct SharedTrack {
     state: RwLock<Track>,
     watchers: Mutex<HashMap<SessionId, Arc<Signal>>>,
     bytes_out: AtomicU64,
+    /// What its publishers say contradicts itself: nothing of it is passed on any more.
+    malformed: AtomicBool,
 }
 
 impl SharedTrack {
@@ -147,7 +159,9 @@ impl Node {
             let node = Arc::clone(self);
             tokio::spawn(async move {
                 match incoming.accept().await {
-                    Ok(connection) => session::run(node, connection, Peer::Client).await,
+                    Ok(connection) => {
+                        session::run(node, connection, Peer::Client, Setup::default(), ()).await;
+                    }
                     Err(error) => tracing::debug!(%error, "no session"),
                 }
             });
@@ -207,11 +221,29 @@ impl Node {
 
     /// A step of the router, and what follows from it.
     fn route<T>(&self, step: impl FnOnce(&mut Router, Instant) -> T) -> T {
+        self.route_then(step, |_| ())
+    }
+
+    /// A step of the router, then something that must be done before anyone hears of it: new
+    /// tracks are there by then.
+    fn route_then<T>(
+        &self,
+        step: impl FnOnce(&mut Router, Instant) -> T,
+        prepare: impl FnOnce(&T),
+    ) -> T {
         let mut router = lock(&self.router);
         let before = router.poll_timeout();
         let result = step(&mut router, Instant::now());
-        while let Some(action) = router.poll_action() {
-            self.dispatch(&router, action);
+        let actions: Vec<_> = std::iter::from_fn(|| router.poll_action()).collect();
+        for action in &actions {
+            if let RouteAction::Begin(track, name) = action {
+                self.begin(*track, name);
+            }
+        }
+        prepare(&result);
+        for action in actions {
+            tracing::trace!(?action, "route");
+            self.dispatch(action);
         }
         if router.poll_timeout() != before {
             self.router_changed.notify_one();
@@ -219,62 +251,67 @@ impl Node {
         result
     }
 
-    fn dispatch(&self, router: &Router, action: RouteAction) {
+    fn dispatch(&self, action: RouteAction) {
         let session = match &action {
-            RouteAction::Subscribe(session, track, name) => {
-                self.track_or_new(*track, name);
-                *session
-            }
             RouteAction::Announce(session, _)
             | RouteAction::Unannounce(session, _)
             | RouteAction::Namespace(session, ..)
             | RouteAction::NamespaceDone(session, ..)
+            | RouteAction::Follow(session)
+            | RouteAction::Offer(session, ..)
+            | RouteAction::Subscribe(session, ..)
             | RouteAction::Unsubscribe(session, _)
+            | RouteAction::Forward(session, ..)
+            | RouteAction::NewGroup(session, ..)
             | RouteAction::Accept(session, ..)
             | RouteAction::Reject(session, ..)
             | RouteAction::End(session, ..) => *session,
+            RouteAction::Begin(..) => return,
             RouteAction::Forget(track) => {
                 // Who still sends the end of it keeps it alive.
                 self.tracks.write().unwrap_or_else(PoisonError::into_inner).remove(track);
                 return;
             }
         };
-        tracing::trace!(?action, tracks = router.tracks().count(), "route");
         if let Some(mailbox) = lock(&self.mailboxes).get(&session) {
-            let _ = mailbox.send(action);
+            let _ = mailbox.send(Mail::Route(action));
         }
+    }
+
+    /// Whether another session leads to a parent that is not about to leave.
+    fn has_other_uplink(&self, id: SessionId) -> bool {
+        lock(&self.router).has_other_uplink(id)
     }
 
     fn track(&self, id: TrackId) -> Option<Arc<SharedTrack>> {
         self.tracks.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    fn track_or_new(&self, id: TrackId, name: &FullTrackName) -> Arc<SharedTrack> {
-        let mut tracks = self.tracks.write().unwrap_or_else(PoisonError::into_inner);
+    fn begin(&self, id: TrackId, name: &FullTrackName) {
         let limits =
             CacheLimits { bytes: self.config.cache_bytes as u64, age: self.config.cache_age };
-        let track = tracks.entry(id).or_insert_with(|| {
-            Arc::new(SharedTrack {
-                id,
-                name: name.clone(),
-                state: RwLock::new(Track::new(limits, IntCoding::LeadingOnes)),
-                watchers: Mutex::default(),
-                bytes_out: AtomicU64::new(0),
-            })
-        });
-        Arc::clone(track)
+        let track = SharedTrack {
+            id,
+            name: name.clone(),
+            state: RwLock::new(Track::new(limits)),
+            watchers: Mutex::default(),
+            bytes_out: AtomicU64::new(0),
+            malformed: AtomicBool::new(false),
+        };
+        let mut tracks = self.tracks.write().unwrap_or_else(PoisonError::into_inner);
+        tracks.insert(id, Arc::new(track));
     }
 
     fn policy(&self) -> Policy {
         Policy { max_latency: self.config.max_latency, ..Policy::default() }
     }
 
-    fn new_session(&self) -> (SessionId, mpsc::UnboundedReceiver<RouteAction>) {
+    fn new_session(&self) -> (SessionId, mpsc::UnboundedReceiver<Mail>) {
         let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         (id, self.open_mailbox(id))
     }
 
-    fn open_mailbox(&self, id: SessionId) -> mpsc::UnboundedReceiver<RouteAction> {
+    fn open_mailbox(&self, id: SessionId) -> mpsc::UnboundedReceiver<Mail> {
         let (mailbox, actions) = mpsc::unbounded_channel();
         lock(&self.mailboxes).insert(id, mailbox);
         actions

@@ -1,4 +1,4 @@
-//! Keeps a session to the parent: dials, fails over, and comes back.
+//! Keeps a session to the parent: dials, fails over, follows where it is sent, and comes back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,10 +6,12 @@ use std::time::Duration;
 use moqt::Setup;
 use relay_core::Peer;
 use stats::UpstreamState;
+use tokio::sync::mpsc;
 use transport::{Backoff, Connection, Endpoint, EndpointConfig, Error};
 use url::Url;
 
-use super::{Node, lock, session};
+use super::session::{self, Watch};
+use super::{Node, lock};
 
 /// A parent that restarts or dies is noticed within seconds, not within a browser's patience.
 const CONFIG: EndpointConfig = EndpointConfig {
@@ -40,11 +42,17 @@ pub(super) async fn run(node: Arc<Node>) {
         match endpoint.connect(&url, &node.config.upstream_tls).await {
             Ok(connection) => {
                 backoff.reset();
-                let error = serve(&node, at, &url, connection, &mut moved).await;
-                node.uplink(at, UpstreamState::Waiting, Some(&error));
-                tracing::warn!(%url, %error, "upstream lost");
-                if moved.is_some() {
-                    continue;
+                match serve(&node, at, &url, connection).await {
+                    Outcome::Ended(error) => {
+                        node.uplink(at, UpstreamState::Waiting, Some(&error));
+                        tracing::warn!(%url, %error, "upstream lost");
+                    }
+                    Outcome::Moved(to) => {
+                        tracing::info!(%url, to = to.as_ref().map(Url::as_str), "upstream leaves");
+                        // Here again, if it names no other place.
+                        moved = Some(to.unwrap_or(url));
+                        continue;
+                    }
                 }
             }
             Err(error) => {
@@ -60,23 +68,45 @@ pub(super) async fn run(node: Arc<Node>) {
     }
 }
 
-async fn serve(
-    node: &Arc<Node>,
-    at: usize,
-    url: &Url,
-    connection: Connection,
-    moved: &mut Option<Url>,
-) -> Error {
+enum Outcome {
+    Ended(Error),
+    /// The parent asked us to leave. Its session runs on until all is had elsewhere.
+    Moved(Option<Url>),
+}
+
+async fn serve(node: &Arc<Node>, at: usize, url: &Url, connection: Connection) -> Outcome {
     tracing::info!(%url, version = %connection.version(), "upstream connected");
     let setup = connection.client_setup(url);
-    let handle = connection.clone();
-    let ready = |peer: &Setup| {
-        let parent = peer.node.as_ref().map(|name| String::from_utf8_lossy(name).into_owned());
-        node.uplink_connected(at, parent, handle.clone());
-    };
-    let ended = session::run_with(Arc::clone(node), connection, Peer::Uplink, setup, ready).await;
-    *moved = ended.moved.flatten();
-    ended.error
+    let (moved, mut moves) = mpsc::unbounded_channel();
+    let link = Link { node: Arc::clone(node), at, connection: connection.clone(), moved };
+    let session = session::run(Arc::clone(node), connection, Peer::Uplink, setup, link);
+    let mut session = std::pin::pin!(tokio::spawn(session));
+    tokio::select! {
+        ended = &mut session => match ended {
+            Ok(error) => Outcome::Ended(error),
+            Err(error) => Outcome::Ended(Error::Lost(error.to_string())),
+        },
+        Some(to) = moves.recv() => Outcome::Moved(to),
+    }
+}
+
+/// What the node hears of its session to a parent.
+struct Link {
+    node: Arc<Node>,
+    at: usize,
+    connection: Connection,
+    moved: mpsc::UnboundedSender<Option<Url>>,
+}
+
+impl Watch for Link {
+    fn ready(&mut self, setup: &Setup) {
+        let parent = setup.node.as_ref().map(|name| String::from_utf8_lossy(name).into_owned());
+        self.node.uplink_connected(self.at, parent, self.connection.clone());
+    }
+
+    fn going_away(&mut self, to: Option<Url>) {
+        let _ = self.moved.send(to);
+    }
 }
 
 impl Node {

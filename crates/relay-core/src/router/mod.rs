@@ -297,6 +297,13 @@ impl Router {
         })
     }
 
+    /// Whether another session leads to a parent that is not about to leave.
+    pub fn has_other_uplink(&self, id: SessionId) -> bool {
+        self.sessions.iter().any(|(other, session)| {
+            *other != id && session.peer == Peer::Uplink && !session.leaving
+        })
+    }
+
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         let names: Vec<_> = self

@@ -1,0 +1,415 @@
+//! Answers one FETCH or fill: what the cache holds from there, the rest from a source ("Fetch
+//! Handling").
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use moqt::{
+    Fetch, FetchHeader, FetchMark, FetchOk, FetchRange, FetchScanner, FetchWriter, FullTrackName,
+    Gap, GroupOrder, Location, LocationRange, Parameters, Request, RequestError, RequestErrorCode,
+    RequestId, ResetCode, Response, TrackStatus,
+};
+use relay_core::{FetchPart, SessionId};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use transport::{Connection, DATA_VERSION, ReadError, RecvStream, SendStream};
+
+use super::session::{Answer, Ask, AskedStream};
+use super::{Mail, Node, SharedTrack, lock};
+
+/// How long sources may take for all that is not here ("FILL TIMEOUT Parameter").
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes read from a source at once.
+const READ: usize = 64 * 1024;
+
+/// Which objects are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted {
+    /// Those in this range.
+    Range(LocationRange),
+    /// This many groups before the next one.
+    Last(u64),
+}
+
+/// One FETCH or fill.
+pub(super) struct Job {
+    pub(super) node: Arc<Node>,
+    /// Who asks.
+    pub(super) session: SessionId,
+    pub(super) connection: Connection,
+    pub(super) answer: mpsc::UnboundedSender<Answer>,
+    /// Nothing is to be answered: it is a fill, or it was.
+    pub(super) answered: bool,
+    /// What FETCH_HEADER says.
+    pub(super) request: RequestId,
+    pub(super) name: FullTrackName,
+    pub(super) wanted: Wanted,
+    pub(super) order: GroupOrder,
+    pub(super) timeout: Option<Duration>,
+    pub(super) priority: Arc<AtomicU8>,
+}
+
+/// Why a job ends early.
+enum Stop {
+    /// The request is refused.
+    Refused(RequestError),
+    /// The stream is reset.
+    Reset(ResetCode),
+    /// The peer, or its session, is gone.
+    Gone,
+}
+
+impl From<transport::WriteError> for Stop {
+    fn from(_: transport::WriteError) -> Self {
+        Self::Gone
+    }
+}
+
+impl Job {
+    pub(super) async fn run(mut self) {
+        let live = lock(&self.node.router).live_track(&self.name);
+        let result = match live.and_then(|track| self.node.track(track)) {
+            Some(track) => self.serve(&track).await,
+            None => self.pass_on().await,
+        };
+        if let Err(Stop::Refused(error)) = result {
+            self.respond(Response::Error(error));
+        }
+    }
+
+    /// Answers, once.
+    fn respond(&mut self, response: Response) {
+        if !std::mem::replace(&mut self.answered, true) {
+            let _ = self.answer.send(Answer { request: self.request, response });
+        }
+    }
+
+    /// The track is subscribed to: its largest object is known, and the newest groups are here.
+    async fn serve(&mut self, track: &SharedTrack) -> Result<(), Stop> {
+        let invalid =
+            |reason| Stop::Refused(RequestError::new(RequestErrorCode::INVALID_RANGE, reason));
+        let (largest, properties) = {
+            let state = track.read();
+            (state.largest(), state.properties().clone())
+        };
+        let Some(largest) = largest else {
+            return Err(invalid(format!("nothing of {} was published yet", self.name)));
+        };
+        let range = match self.wanted {
+            Wanted::Range(range) => range,
+            Wanted::Last(groups) => LocationRange {
+                start: Location::start_of((largest.group + 1).saturating_sub(groups)),
+                end: Location::LAST,
+            },
+        };
+        if range.start > largest {
+            return Err(invalid(format!("{} begins after {largest}", range.start)));
+        }
+        let range = LocationRange { end: range.end.min(largest), ..range };
+        let end_of_track = track.read().final_location() == Some(range.end);
+        self.respond(Response::FetchOk(FetchOk {
+            end_of_track,
+            end: range.end,
+            parameters: Parameters::default(),
+            properties,
+        }));
+        let parts = track.read().plan(range.start, range.end, self.order);
+        let mut out = Out::open(self).await?;
+        let deadline = Instant::now() + self.timeout.unwrap_or(PATIENCE).min(PATIENCE);
+        for part in parts {
+            match part {
+                FetchPart::Held(held) => {
+                    let mut cursor = held;
+                    loop {
+                        let next = track.read().fetch_next(&mut cursor);
+                        let Some(object) = next else { break };
+                        if track.malformed.load(Ordering::Relaxed) {
+                            out.reset(ResetCode::MALFORMED_TRACK);
+                            return Err(Stop::Gone);
+                        }
+                        out.object(&object).await?;
+                    }
+                }
+                FetchPart::Missing { start, end } => {
+                    let missing = LocationRange { start, end };
+                    let gap = self.fill(missing, deadline, &mut out).await?;
+                    if let Some(gap) = gap {
+                        out.gap(missing, gap).await?;
+                    }
+                }
+            }
+        }
+        out.finish();
+        Ok(())
+    }
+
+    /// Gets a range from a source; why what was not got is missing.
+    async fn fill(
+        &self,
+        range: LocationRange,
+        deadline: Instant,
+        out: &mut Out,
+    ) -> Result<Option<Gap>, Stop> {
+        if self.timeout == Some(Duration::ZERO) {
+            return Ok(Some(Gap::Unknown));
+        }
+        let Some(mut heard) = self.ask(range) else { return Ok(Some(Gap::Unknown)) };
+        loop {
+            let next = tokio::time::timeout_at(deadline, heard.recv());
+            match next.await {
+                Err(_) => return Ok(Some(Gap::TimedOut)),
+                Ok(None) | Ok(Some(AskedStream::Answer(Response::Error(_)))) => {
+                    return Ok(Some(Gap::Unknown));
+                }
+                Ok(Some(AskedStream::Answer(_) | AskedStream::Ended(None))) => {}
+                Ok(Some(AskedStream::Ended(Some(_)))) => return Ok(Some(Gap::Unknown)),
+                Ok(Some(AskedStream::Data { head, stream })) => {
+                    let piped =
+                        tokio::time::timeout_at(deadline, out.pipe(head, stream, self.order));
+                    return match piped.await {
+                        Err(_) => Ok(Some(Gap::TimedOut)),
+                        Ok(piped) => Ok((!piped?).then_some(Gap::Unknown)),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Nobody here subscribes to the track: a publisher answers for all of it.
+    async fn pass_on(&mut self) -> Result<(), Stop> {
+        let range = match self.wanted {
+            Wanted::Range(range) => range,
+            Wanted::Last(_) => {
+                let reason = format!("nobody here watches {}: name the groups wanted", self.name);
+                let error = RequestError::new(RequestErrorCode::NOT_SUPPORTED, reason);
+                return Err(Stop::Refused(error));
+            }
+        };
+        let Some(mut heard) = self.ask(range) else {
+            return Err(Stop::Refused(nobody(&self.name)));
+        };
+        let deadline = Instant::now() + self.timeout.unwrap_or(PATIENCE).min(PATIENCE);
+        let mut data = None;
+        while !self.answered || data.is_none() {
+            match tokio::time::timeout_at(deadline, heard.recv()).await {
+                Err(_) => return Err(Stop::Refused(late(&self.name))),
+                Ok(None) => return Err(Stop::Refused(broke_off(&self.name))),
+                Ok(Some(AskedStream::Answer(Response::FetchOk(ok)))) => {
+                    let end = ok.end.min(range.end);
+                    self.respond(Response::FetchOk(FetchOk { end, ..ok }));
+                }
+                Ok(Some(AskedStream::Answer(Response::Error(error)))) => {
+                    return Err(Stop::Refused(error));
+                }
+                Ok(Some(AskedStream::Data { head, stream })) => data = Some((head, stream)),
+                Ok(Some(AskedStream::Ended(Some(_)))) => {
+                    return Err(Stop::Refused(broke_off(&self.name)));
+                }
+                Ok(Some(_)) => {}
+            }
+        }
+        let Some((head, stream)) = data else { return Ok(()) };
+        let mut out = Out::open(self).await?;
+        if out.pipe(head, stream, self.order).await? {
+            out.finish();
+            Ok(())
+        } else {
+            Err(Stop::Reset(ResetCode::UNKNOWN_OBJECT_STATUS))
+        }
+    }
+
+    /// Sends a FETCH to whoever may have the objects.
+    fn ask(&self, range: LocationRange) -> Option<mpsc::UnboundedReceiver<AskedStream>> {
+        let LocationRange { start, end } = range;
+        let parameters = Parameters {
+            group_order: Some(self.order),
+            subscriber_priority: Some(self.priority.load(Ordering::Relaxed)),
+            fill_timeout: self.timeout.map(|timeout| timeout.as_millis() as u64),
+            ..Parameters::default()
+        };
+        let range = FetchRange::Standalone { track: self.name.clone(), start, end };
+        ask(&self.node, self.session, &self.name, Request::Fetch(Fetch { range, parameters }))
+    }
+}
+
+/// Answers TRACK_STATUS for a track that is not subscribed to here.
+pub(super) async fn status(node: &Node, session: SessionId, name: FullTrackName) -> Response {
+    let status = TrackStatus { track: name.clone(), parameters: Parameters::default() };
+    let Some(mut heard) = ask(node, session, &name, Request::TrackStatus(status)) else {
+        return Response::Error(nobody(&name));
+    };
+    match tokio::time::timeout(PATIENCE, heard.recv()).await {
+        Ok(Some(AskedStream::Answer(response))) => response,
+        Ok(_) => Response::Error(broke_off(&name)),
+        Err(_) => Response::Error(late(&name)),
+    }
+}
+
+fn ask(
+    node: &Node,
+    asker: SessionId,
+    name: &FullTrackName,
+    request: Request,
+) -> Option<mpsc::UnboundedReceiver<AskedStream>> {
+    let source = lock(&node.router).source_of(name, asker)?;
+    let (heard, hears) = mpsc::unbounded_channel();
+    let mailboxes = lock(&node.mailboxes);
+    mailboxes.get(&source)?.send(Mail::Ask(Ask { request, heard })).ok()?;
+    Some(hears)
+}
+
+fn nobody(name: &FullTrackName) -> RequestError {
+    RequestError::new(RequestErrorCode::DOES_NOT_EXIST, format!("nobody publishes {name}"))
+}
+
+fn late(name: &FullTrackName) -> RequestError {
+    RequestError::new(RequestErrorCode::TIMEOUT, format!("the publisher of {name} did not answer"))
+}
+
+fn broke_off(name: &FullTrackName) -> RequestError {
+    let reason = format!("the publisher of {name} broke off");
+    RequestError::new(RequestErrorCode::INTERNAL_ERROR, reason)
+}
+
+/// The stream that answers.
+struct Out {
+    stream: Option<SendStream>,
+    writer: FetchWriter,
+    priority: Arc<AtomicU8>,
+    set: u8,
+}
+
+impl Out {
+    async fn open(job: &Job) -> Result<Self, Stop> {
+        let mut stream = job.connection.open_data().await.map_err(|_| Stop::Gone)?;
+        let set = job.priority.load(Ordering::Relaxed);
+        stream.set_priority(relay_core::fetch_priority(set));
+        let mut head = BytesMut::new();
+        FetchHeader { request: job.request }.encode(&mut head, DATA_VERSION.int_coding());
+        stream.write_all(head.freeze()).await?;
+        let writer = FetchWriter::new(DATA_VERSION, job.order);
+        Ok(Self { stream: Some(stream), writer, priority: Arc::clone(&job.priority), set })
+    }
+
+    async fn write(&mut self, bytes: Bytes) -> Result<(), Stop> {
+        let Some(stream) = &mut self.stream else { return Err(Stop::Gone) };
+        let wanted = self.priority.load(Ordering::Relaxed);
+        if wanted != self.set {
+            self.set = wanted;
+            stream.set_priority(relay_core::fetch_priority(wanted));
+        }
+        Ok(stream.write_all(bytes).await?)
+    }
+
+    async fn object(&mut self, object: &relay_core::FetchedObject) -> Result<(), Stop> {
+        let length = object.payload.iter().map(|chunk| chunk.len() as u64).sum();
+        let mut head = BytesMut::new();
+        let written = self.writer.object(
+            object.location,
+            object.subgroup,
+            object.priority,
+            &object.properties,
+            length,
+            &mut head,
+        );
+        written.map_err(|_| Stop::Reset(ResetCode::INTERNAL_ERROR))?;
+        self.write(head.freeze()).await?;
+        for chunk in &object.payload {
+            self.write(chunk.clone()).await?;
+        }
+        Ok(())
+    }
+
+    async fn gap(&mut self, range: LocationRange, gap: Gap) -> Result<(), Stop> {
+        let mut mark = BytesMut::new();
+        // A source that sent some of it may have gone further than the range's end.
+        if self.writer.end_of_range(range.end, gap, &mut mark).is_ok() {
+            self.write(mark.freeze()).await?;
+        }
+        Ok(())
+    }
+
+    /// Passes on what a source sends, as it comes. `false`: it broke off.
+    async fn pipe(
+        &mut self,
+        head: Bytes,
+        mut stream: RecvStream,
+        order: GroupOrder,
+    ) -> Result<bool, Stop> {
+        let mut scanner = FetchScanner::new(DATA_VERSION, order);
+        let mut chunk = head;
+        // Payload bytes of the last object that are still to come.
+        let mut payload = 0;
+        loop {
+            let base = scanner.offset();
+            let mut marks = Vec::new();
+            if scanner.scan(&chunk, |mark| marks.push(mark)).is_err() {
+                return Ok(false);
+            }
+            let end = base + chunk.len() as u64;
+            let mut at = base;
+            let rest = payload.min(chunk.len() as u64);
+            payload -= rest;
+            at += rest;
+            self.write_some(chunk.split_to(rest as usize)).await?;
+            for mark in marks {
+                let mut head = BytesMut::new();
+                let written = match &mark {
+                    FetchMark::Object(object) => self.writer.object(
+                        object.location,
+                        object.subgroup,
+                        object.priority,
+                        &object.properties,
+                        object.payload_len,
+                        &mut head,
+                    ),
+                    FetchMark::EndOfRange { end, gap } => {
+                        self.writer.end_of_range(*end, *gap, &mut head)
+                    }
+                };
+                if written.is_err() {
+                    return Ok(false);
+                }
+                self.write(head.freeze()).await?;
+                if let FetchMark::Object(object) = mark {
+                    let start = object.payload_start.min(end);
+                    chunk.advance((start - at) as usize);
+                    let here = object.payload_len.min(end - start);
+                    payload = object.payload_len - here;
+                    at = start + here;
+                    self.write_some(chunk.split_to(here as usize)).await?;
+                }
+            }
+            match stream.read_chunk(READ).await {
+                Ok(Some(next)) => chunk = next,
+                Ok(None) => return Ok(scanner.at_boundary()),
+                Err(ReadError::Reset(_) | ReadError::Gone(_)) => return Ok(false),
+            }
+        }
+    }
+
+    async fn write_some(&mut self, bytes: Bytes) -> Result<(), Stop> {
+        if bytes.is_empty() { Ok(()) } else { self.write(bytes).await }
+    }
+
+    fn finish(mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            stream.finish();
+        }
+    }
+
+    fn reset(&mut self, code: ResetCode) {
+        if let Some(mut stream) = self.stream.take() {
+            stream.reset(code);
+        }
+    }
+}
+
+/// A stream that was not finished is cut: what the peer has of it must not seem all.
+impl Drop for Out {
+    fn drop(&mut self) {
+        self.reset(ResetCode::CANCELLED);
+    }
+}

@@ -1,0 +1,563 @@
+//! One peer: what it asks of us, what we ask of it, and the data that follows.
+//!
+//! * `names`: namespaces and tracks that each tells the other of.
+//! * `serve`: subscriptions of the peer, and the streams they get.
+//! * `upstream`: subscriptions at the peer, and the streams it sends.
+//! * `past`: FETCH, fills and TRACK_STATUS, answered from the cache or passed on.
+
+mod names;
+mod past;
+mod serve;
+mod upstream;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use moqt::{
+    Backfill, Event, GoAway, Namespace, Parameters, Request, RequestError, RequestErrorCode,
+    RequestId, RequestOk, ResetCode, Response, SessionCode, Setup, SubscribeNamespace,
+};
+use relay_core::{Books, Outbox, Peer, RouteAction, SessionId, StreamKey, TrackId};
+use stats::SessionKind;
+use tokio::sync::mpsc;
+use transport::{Connection, Driver, DriverEvent, Error};
+
+use self::names::{Followed, Watched};
+use self::past::{Answer, Pasts};
+use self::serve::{Served, Stream};
+use self::upstream::{Ending, Fault, Ingest};
+use super::{Mail, Node, SharedTrack, Signal, lock};
+
+pub(super) use past::{Ask, AskedStream};
+
+/// How long peers have to leave after GOAWAY.
+pub(super) const GOAWAY_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long we stay with a peer that said GOAWAY without saying how long.
+const GOAWAY_PATIENCE: Duration = Duration::from_secs(10);
+/// How often figures are brought up to date and the send window is fitted to the path.
+const TICK: Duration = Duration::from_millis(250);
+/// Streams a publisher may have open towards us.
+const PUBLISHER_STREAMS: u32 = 512;
+/// Bytes of authorization tokens a peer may register.
+const TOKEN_CACHE: u64 = 8192;
+
+/// What others may know of a session.
+pub(crate) struct SessionInfo {
+    pub(super) id: SessionId,
+    pub(super) connection: Connection,
+    pub(super) since: Instant,
+    pub(super) signal: Arc<Signal>,
+    pub(super) state: Mutex<SessionState>,
+}
+
+/// The part of it that changes.
+#[derive(Clone)]
+pub(super) struct SessionState {
+    pub(super) kind: SessionKind,
+    pub(super) books: Books,
+    pub(super) queued: u64,
+    pub(super) behind: Duration,
+}
+
+/// What whoever dialled a session hears of it while it runs.
+pub(super) trait Watch: Send {
+    /// The peer's SETUP came.
+    fn ready(&mut self, setup: &Setup);
+    /// The peer asks us to leave, for elsewhere if it says so.
+    fn going_away(&mut self, to: Option<url::Url>);
+}
+
+/// Nobody dialled: the peer did.
+impl Watch for () {
+    fn ready(&mut self, _setup: &Setup) {}
+    fn going_away(&mut self, _to: Option<url::Url>) {}
+}
+
+/// Runs a session to its end.
+pub(super) async fn run(
+    node: Arc<Node>,
+    connection: Connection,
+    peer: Peer,
+    setup: Setup,
+    watch: impl Watch,
+) -> Error {
+    let (id, mail) = node.new_session();
+    let remote = connection.remote_address();
+    let info = Arc::new(SessionInfo {
+        id,
+        connection: connection.clone(),
+        since: Instant::now(),
+        signal: Arc::default(),
+        state: Mutex::new(SessionState {
+            kind: if peer == Peer::Client { SessionKind::Viewer } else { SessionKind::Relay },
+            books: Books::default(),
+            queued: 0,
+            behind: Duration::ZERO,
+        }),
+    });
+    lock(&node.sessions).insert(id, Arc::clone(&info));
+    let setup = Setup {
+        implementation: Some(concat!("weir-relay/", env!("CARGO_PKG_VERSION")).into()),
+        node: Some(node.config.node.clone().into()),
+        max_auth_token_cache_size: Some(TOKEN_CACHE),
+        ..setup
+    };
+    let (fault, faults) = mpsc::unbounded_channel();
+    let (answer, answers) = mpsc::unbounded_channel();
+    let mut session = Session {
+        driver: Driver::new(connection, setup, moqt::Limits::default()),
+        outbox: Outbox::new(node.policy()),
+        id,
+        peer,
+        watch: Box::new(watch),
+        signal: Arc::clone(&info.signal),
+        info,
+        mail,
+        fault,
+        faults,
+        answer,
+        answers,
+        tracks: HashMap::new(),
+        streams: HashMap::new(),
+        served: HashMap::new(),
+        upstream: HashMap::new(),
+        ingests: Vec::new(),
+        streams_seen: HashMap::new(),
+        ending: HashMap::new(),
+        announced: HashMap::new(),
+        watched: HashMap::new(),
+        followed: HashMap::new(),
+        namespaces: None,
+        pasts: Pasts::default(),
+        asked: HashMap::new(),
+        tick: Box::pin(tokio::time::sleep(TICK)),
+        expiry: None,
+        moving: None,
+        leaving: false,
+        node,
+    };
+    tracing::debug!(session = id.0, %remote, "session");
+    let error = std::future::poll_fn(|cx| session.poll(cx)).await;
+    tracing::debug!(session = id.0, %remote, %error, "session ended");
+    session.close();
+    error
+}
+
+struct Session {
+    node: Arc<Node>,
+    driver: Driver,
+    outbox: Outbox,
+    id: SessionId,
+    peer: Peer,
+    watch: Box<dyn Watch>,
+    info: Arc<SessionInfo>,
+    signal: Arc<Signal>,
+    mail: mpsc::UnboundedReceiver<Mail>,
+    /// What tasks that read this peer's streams found wrong.
+    fault: mpsc::UnboundedSender<Fault>,
+    faults: mpsc::UnboundedReceiver<Fault>,
+    /// What tasks that look for this peer's answers found.
+    answer: mpsc::UnboundedSender<Answer>,
+    answers: mpsc::UnboundedReceiver<Answer>,
+    /// Tracks we send from.
+    tracks: HashMap<TrackId, Arc<SharedTrack>>,
+    streams: HashMap<StreamKey, Stream>,
+    /// The peer's subscriptions, and ours by PUBLISH.
+    served: HashMap<RequestId, Served>,
+    /// Our subscriptions at the peer, and the peer's by PUBLISH.
+    upstream: HashMap<RequestId, TrackId>,
+    /// The subgroups that are being read for them.
+    ingests: Vec<Ingest>,
+    /// Data streams that came for each.
+    streams_seen: HashMap<RequestId, u64>,
+    /// Those that PUBLISH_DONE ended while streams were still on their way.
+    ending: HashMap<RequestId, Ending>,
+    /// Our PUBLISH_NAMESPACE requests.
+    announced: HashMap<Namespace, RequestId>,
+    /// The peer's SUBSCRIBE_NAMESPACE requests.
+    watched: HashMap<RequestId, Watched>,
+    /// The peer's SUBSCRIBE_TRACKS requests.
+    followed: HashMap<RequestId, Followed>,
+    /// Our SUBSCRIBE_NAMESPACE at the parent.
+    namespaces: Option<RequestId>,
+    /// What of the past is being sent to the peer.
+    pasts: Pasts,
+    /// What other sessions asked the peer through us.
+    asked: HashMap<RequestId, mpsc::UnboundedSender<AskedStream>>,
+    tick: Pin<Box<tokio::time::Sleep>>,
+    expiry: Option<(Instant, Pin<Box<tokio::time::Sleep>>)>,
+    /// The peer said GOAWAY: until when we stay at the latest.
+    moving: Option<Instant>,
+    /// We said GOAWAY.
+    leaving: bool,
+}
+
+impl Session {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        self.signal.0.register(cx.waker());
+        loop {
+            match self.driver.poll_next(cx) {
+                Poll::Ready(Ok(event)) => {
+                    if let Err(error) = self.handle(event) {
+                        return Poll::Ready(error);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Pending => break,
+            }
+        }
+        let now = Instant::now();
+        let commanded = match self.poll_commands(cx, now) {
+            Ok(commanded) => commanded,
+            Err(error) => return Poll::Ready(error),
+        };
+        if self.poll_timers(cx, now) {
+            return Poll::Ready(Error::Lost("moved to where the peer sent us".into()));
+        }
+        if commanded {
+            // What was said just now is still with the driver.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Does what others want of this session. `true`: the peer was told something.
+    fn poll_commands(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Error> {
+        let mut said = self.leave();
+        while let Poll::Ready(Some(fault)) = self.faults.poll_recv(cx) {
+            self.handle_fault(fault, now);
+            said = true;
+        }
+        while let Poll::Ready(Some(mail)) = self.mail.poll_recv(cx) {
+            match mail {
+                Mail::Route(action) => self.carry_out(action)?,
+                Mail::Ask(ask) => self.pass_on(ask)?,
+            }
+            said = true;
+        }
+        while let Poll::Ready(Some(answer)) = self.answers.poll_recv(cx) {
+            self.handle_answer(answer)?;
+            said = true;
+        }
+        Ok(said | self.pump(cx, now)?)
+    }
+
+    /// Says goodbye once the node drains. `true`: the session was told something.
+    fn leave(&mut self) -> bool {
+        if !self.node.draining.load(Ordering::Relaxed) || std::mem::replace(&mut self.leaving, true)
+        {
+            return false;
+        }
+        let timeout = GOAWAY_TIMEOUT.as_millis() as u64;
+        let _ = self.driver.session_mut().go_away(Default::default(), timeout);
+        true
+    }
+
+    /// `true`: the session may end, all it gave us is had elsewhere.
+    fn poll_timers(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        self.end_late(now);
+        while self.tick.as_mut().poll(cx).is_ready() {
+            self.tick.as_mut().reset((now + TICK).into());
+            self.publish_figures(now);
+            self.forget_unheard();
+            if let Some(until) = self.moving {
+                let relieved = lock(&self.node.router).is_relieved(self.id);
+                if relieved && self.node.has_other_uplink(self.id) || now >= until {
+                    return true;
+                }
+            }
+        }
+        let expiry = self.outbox.poll_timeout();
+        if self.expiry.as_ref().map(|(at, _)| *at) != expiry {
+            self.expiry = expiry.map(|at| (at, Box::pin(tokio::time::sleep_until(at.into()))));
+        }
+        if let Some((_, sleep)) = &mut self.expiry
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            self.expiry = None;
+            cx.waker().wake_by_ref();
+        }
+        false
+    }
+
+    fn publish_figures(&mut self, now: Instant) {
+        let path = self.driver.connection().path_stats();
+        self.driver.connection().limit_unsent(path.cwnd);
+        for (id, bytes) in self.outbox.take_track_bytes().collect::<Vec<_>>() {
+            if let Some(track) = self.tracks.get(&id) {
+                track.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+            }
+        }
+        let guards: HashMap<_, _> =
+            self.tracks.iter().map(|(id, track)| (*id, track.read())).collect();
+        let (queued, behind) = self.outbox.backlog(|id| guards.get(&id).map(|guard| &**guard), now);
+        drop(guards);
+        let mut state = lock(&self.info.state);
+        state.books = self.outbox.books().clone();
+        (state.queued, state.behind) = (queued, behind);
+        drop(state);
+        if self.outbox.is_stuck(now) {
+            self.driver.session_mut().close(
+                SessionCode::NO_ERROR,
+                "TOO_FAR_BEHIND: nothing of what waits was taken for long",
+            );
+        }
+    }
+
+    fn request(&mut self, request: Request) -> Result<RequestId, Error> {
+        self.driver.session_mut().request(request).map_err(|error| Error::Setup(error.to_string()))
+    }
+
+    fn respond(&mut self, id: RequestId, response: Response) -> Result<(), Error> {
+        let session = self.driver.session_mut();
+        session.respond(id, response).map_err(|error| Error::Setup(error.to_string()))
+    }
+
+    fn become_kind(&self, kind: SessionKind) {
+        lock(&self.info.state).kind = kind;
+    }
+
+    /// It sends us media: it may open more streams than a viewer.
+    fn become_publisher(&self) {
+        if self.peer == Peer::Client {
+            self.become_kind(SessionKind::Publisher);
+            self.driver.connection().allow_streams(PUBLISHER_STREAMS);
+        }
+    }
+
+    // ---- what the router decided ----
+
+    fn carry_out(&mut self, action: RouteAction) -> Result<(), Error> {
+        match action {
+            RouteAction::Announce(_, namespace) => self.announce(namespace),
+            RouteAction::Unannounce(_, namespace) => {
+                self.unannounce(&namespace);
+                Ok(())
+            }
+            RouteAction::Namespace(_, request, namespace) => {
+                self.tell_namespace(request, &namespace, true)
+            }
+            RouteAction::NamespaceDone(_, request, namespace) => {
+                self.tell_namespace(request, &namespace, false)
+            }
+            RouteAction::Follow(_) => self.follow(),
+            RouteAction::Offer(_, track, name, forward) => self.offer(track, name, forward),
+            RouteAction::Subscribe(_, track, wanted) => self.subscribe(track, wanted),
+            RouteAction::Unsubscribe(_, track) => {
+                self.unsubscribe(track);
+                Ok(())
+            }
+            RouteAction::Forward(_, track, forward) => {
+                let forward = Some(forward);
+                self.update_upstream(track, Parameters { forward, ..Parameters::default() });
+                Ok(())
+            }
+            RouteAction::NewGroup(_, track, group) => {
+                let new_group_request = Some(group);
+                let change = Parameters { new_group_request, ..Parameters::default() };
+                self.update_upstream(track, change);
+                Ok(())
+            }
+            RouteAction::Accept(_, request, track) => self.accept(request, track),
+            RouteAction::Reject(_, request, error) => {
+                self.served.remove(&request);
+                self.pasts.refuse_waiting(request, &error, &self.answer);
+                self.respond(request, Response::Error(error))
+            }
+            RouteAction::End(_, request, _, code) => {
+                self.outbox.end_track(request, code);
+                Ok(())
+            }
+            RouteAction::Begin(..) | RouteAction::Forget(_) => Ok(()),
+        }
+    }
+
+    // ---- what the peer said ----
+
+    fn handle(&mut self, event: DriverEvent) -> Result<(), Error> {
+        match event {
+            DriverEvent::Session(event) => self.handle_event(event),
+            DriverEvent::Subgroup { request, header, head, stream } => {
+                self.handle_subgroup(request, header, head, stream);
+                Ok(())
+            }
+            DriverEvent::Datagram { request, datagram } => {
+                self.handle_datagram(request, datagram);
+                Ok(())
+            }
+            DriverEvent::Fetch { request, head, stream } => {
+                // Nobody listens: dropping the stream stops it.
+                if let Some(asker) = self.asked.get(&request) {
+                    let _ = asker.send(AskedStream::Data { head, stream });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Ready(setup) => self.handle_ready(&setup),
+            Event::GoAway(goaway) => {
+                self.handle_goaway(&goaway);
+                Ok(())
+            }
+            Event::Requested { id, request } => self.handle_request(id, request),
+            Event::Updated { id, parameters } => self.handle_update(id, parameters),
+            Event::Responded { id, response } => self.handle_response(id, response),
+            Event::Ended { id, code } => {
+                self.handle_ended(id, code);
+                Ok(())
+            }
+            Event::UpdateAnswered { id, result } => {
+                self.handle_update_answer(id, result);
+                Ok(())
+            }
+            // One request to be moved: it is, with all others, when the session is.
+            Event::RequestGoAway { goaway, .. } => {
+                self.handle_goaway(&goaway);
+                Ok(())
+            }
+        }
+    }
+
+    fn handle_ready(&mut self, setup: &Setup) -> Result<(), Error> {
+        if self.peer == Peer::Client && setup.node.is_some() {
+            self.peer = Peer::Node;
+            self.become_kind(SessionKind::Relay);
+        }
+        if self.peer != Peer::Client {
+            self.driver.connection().allow_streams(PUBLISHER_STREAMS);
+        }
+        self.watch.ready(setup);
+        let (id, peer) = (self.id, self.peer);
+        self.node.route(|router, now| router.handle_session(id, peer, now));
+        if peer == Peer::Uplink {
+            let parameters = Parameters::default();
+            let all = SubscribeNamespace { prefix: Namespace::default(), parameters };
+            self.namespaces = Some(self.request(Request::SubscribeNamespace(all))?);
+        }
+        Ok(())
+    }
+
+    /// The peer leaves. If it is the parent, whoever dialled it dials anew, and this session lasts
+    /// until all that it gave us is had there ("Graceful Subscriber Relay Switchover").
+    fn handle_goaway(&mut self, goaway: &GoAway) {
+        let id = self.id;
+        self.node.route(|router, now| router.handle_going_away(id, now));
+        let uri = std::str::from_utf8(&goaway.uri).ok();
+        self.move_to(uri.and_then(|uri| url::Url::parse(uri).ok()), goaway.timeout);
+    }
+
+    fn move_to(&mut self, to: Option<url::Url>, timeout_ms: u64) {
+        if self.peer != Peer::Uplink || self.moving.is_some() {
+            return;
+        }
+        let patience = match timeout_ms {
+            0 => GOAWAY_PATIENCE,
+            ms => Duration::from_millis(ms).min(GOAWAY_PATIENCE),
+        };
+        self.moving = Some(Instant::now() + patience);
+        self.watch.going_away(to);
+    }
+
+    /// "REDIRECT": the parent says where else it is to be had, so we go there.
+    fn handle_redirect(&mut self, error: &RequestError) {
+        let redirect = error.redirect.as_ref().filter(|_| error.code == RequestErrorCode::REDIRECT);
+        let uri = redirect.and_then(|redirect| std::str::from_utf8(&redirect.uri).ok());
+        if let Some(to) = uri.and_then(|uri| url::Url::parse(uri).ok()) {
+            let id = self.id;
+            self.node.route(|router, now| router.handle_going_away(id, now));
+            self.move_to(Some(to), 0);
+        }
+    }
+
+    fn handle_request(&mut self, id: RequestId, request: Request) -> Result<(), Error> {
+        let backfill = Backfill::of_request(id, &request);
+        match request {
+            Request::Subscribe(subscribe) => {
+                self.handle_subscribe(id, subscribe);
+                self.begin_backfill(backfill);
+                Ok(())
+            }
+            Request::Publish(publish) => self.handle_publish(id, publish),
+            Request::PublishNamespace(publish) => self.handle_publish_namespace(id, publish),
+            Request::SubscribeNamespace(watch) => self.handle_subscribe_namespace(id, watch),
+            Request::SubscribeTracks(follow) => self.handle_subscribe_tracks(id, follow),
+            Request::Fetch(fetch) => {
+                match backfill {
+                    Some(backfill) => self.begin_backfill(Some(backfill)),
+                    None => self.begin_fetch(id, fetch),
+                }
+                Ok(())
+            }
+            Request::TrackStatus(status) => {
+                self.begin_status(id, status);
+                Ok(())
+            }
+        }
+    }
+
+    fn handle_update(&mut self, id: RequestId, change: Parameters) -> Result<(), Error> {
+        let answer = if self.served.contains_key(&id) {
+            self.update_served(id, &change)
+        } else {
+            self.update_names(id, &change);
+            self.pasts.update(id, &change);
+            RequestOk::default()
+        };
+        let session = self.driver.session_mut();
+        session.respond_update(id, Ok(answer)).map_err(|error| Error::Setup(error.to_string()))?;
+        self.begin_backfill(Backfill::of_parameters(id, &change));
+        Ok(())
+    }
+
+    fn handle_response(&mut self, id: RequestId, response: Response) -> Result<(), Error> {
+        if let Response::Error(error) = &response {
+            self.handle_redirect(error);
+        }
+        if self.upstream.contains_key(&id) {
+            self.handle_upstream_response(id, response);
+        } else if self.served.contains_key(&id) {
+            self.handle_offer_response(id, response);
+        } else if self.asked.contains_key(&id) {
+            self.handle_asked_response(id, response);
+        } else {
+            self.handle_names_response(id, response);
+        }
+        Ok(())
+    }
+
+    fn handle_ended(&mut self, id: RequestId, code: Option<ResetCode>) {
+        if self.served.contains_key(&id) {
+            self.end_served(id);
+        } else if self.upstream.contains_key(&id) {
+            self.break_upstream(id);
+        } else if let Some(asker) = self.asked.get(&id) {
+            let _ = asker.send(AskedStream::Ended(code));
+        } else if !self.pasts.cancel(id) {
+            self.end_names(id);
+        }
+    }
+
+    /// The session is over: leave no trace but the figures.
+    fn close(mut self) {
+        let now = Instant::now();
+        self.publish_figures(now);
+        for track in self.tracks.values() {
+            lock(&track.watchers).remove(&self.id);
+        }
+        self.pasts.cancel_all();
+        self.node.totals.absorb(self.outbox.books());
+        lock(&self.node.sessions).remove(&self.id);
+        lock(&self.node.mailboxes).remove(&self.id);
+        let id = self.id;
+        self.node.route(|router, now| router.handle_session_closed(id, now));
+        self.driver.connection().close(SessionCode::NO_ERROR, "");
+    }
+}

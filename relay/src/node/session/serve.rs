@@ -1,0 +1,401 @@
+//! Subscriptions of the peer, by its SUBSCRIBE or our PUBLISH, and the streams they get.
+
+use moqt::{
+    FullTrackName, GroupOrder, Location, LocationFilter, LocationRange, Publish, PublishDone,
+    PublishDoneCode, RequestOk, Subscribe, SubscribeOk, property,
+};
+use relay_core::{Action, Subscription, Track};
+use transport::{SendStream, WriteError};
+
+use super::*;
+
+/// A subscription that we serve.
+pub(super) struct Served {
+    /// What the subscriber asked for.
+    parameters: Parameters,
+    /// Once there is a source.
+    pub(super) track: Option<TrackId>,
+    /// What streams call the track.
+    alias: u64,
+    /// Our PUBLISH, not answered yet.
+    offered: bool,
+    /// The largest location when objects began to be sent, where a joining fetch ends.
+    pub(super) joining: Option<Location>,
+}
+
+impl Served {
+    fn new(parameters: Parameters) -> Self {
+        Self { parameters, track: None, alias: 0, offered: false, joining: None }
+    }
+
+    pub(super) fn filter(&self) -> Option<LocationFilter> {
+        self.parameters.locations()
+    }
+
+    pub(super) fn is_forwarded(&self) -> bool {
+        self.parameters.forward.unwrap_or(true)
+    }
+
+    pub(super) fn priority(&self) -> u8 {
+        self.parameters.subscriber_priority.unwrap_or(DEFAULT_PRIORITY)
+    }
+
+    pub(super) fn order(&self) -> Option<GroupOrder> {
+        self.parameters.group_order
+    }
+}
+
+/// "If omitted … the publisher uses the value 128" ("SUBSCRIBER PRIORITY Parameter").
+pub(super) const DEFAULT_PRIORITY: u8 = 128;
+
+type Opening = Pin<Box<dyn Future<Output = Result<SendStream, Error>> + Send>>;
+
+pub(super) enum Stream {
+    Opening(Opening, i32),
+    Open(SendStream),
+}
+
+impl Session {
+    // ---- requests ----
+
+    pub(super) fn handle_subscribe(&mut self, id: RequestId, subscribe: Subscribe) {
+        let Subscribe { track, parameters } = subscribe;
+        let session = self.id;
+        let rendezvous = Duration::from_millis(parameters.rendezvous_timeout.unwrap_or(0));
+        let new_group = parameters.new_group_request;
+        self.served.insert(id, Served::new(parameters));
+        self.node.route(|router, now| {
+            router.handle_subscribe(session, id, &track, rendezvous, new_group, now);
+        });
+    }
+
+    pub(super) fn accept(&mut self, request: RequestId, id: TrackId) -> Result<(), Error> {
+        let Some(track) = self.node.track(id) else { return Ok(()) };
+        let Some(served) = self.served.get_mut(&request) else {
+            self.node.route(|router, _| router.handle_unsubscribe(self.id, request, id));
+            return Ok(());
+        };
+        let state = track.read();
+        let (largest, properties) = (state.largest(), state.properties().clone());
+        drop(state);
+        if let (Some(LocationFilter::AbsoluteRange { end_group, .. }), Some(largest)) =
+            (served.filter(), largest)
+            && end_group < largest.group
+        {
+            self.served.remove(&request);
+            self.node.route(|router, _| router.handle_unsubscribe(self.id, request, id));
+            let reason = format!("group {end_group} is over: {largest} was published, use FETCH");
+            let error = RequestError::new(RequestErrorCode::INVALID_RANGE, reason);
+            self.pasts.refuse_waiting(request, &error, &self.answer);
+            return self.respond(request, Response::Error(error));
+        }
+        served.track = Some(id);
+        served.alias = self.driver.session_mut().allocate_alias();
+        served.joining = largest.filter(|_| served.is_forwarded());
+        let (track_alias, forward) = (served.alias, served.is_forwarded());
+        let new_group = served.parameters.new_group_request;
+        self.send(request, &track);
+        if !forward {
+            self.node.route(|router, _| router.handle_forward(self.id, request, id, false));
+        }
+        if let Some(group) = new_group {
+            self.ask_new_group(&track, group);
+        }
+        let parameters = Parameters { largest_object: largest, ..Parameters::default() };
+        let ok = SubscribeOk { track_alias, parameters, properties };
+        self.respond(request, Response::SubscribeOk(ok))?;
+        self.begin_waiting_pasts(request);
+        Ok(())
+    }
+
+    /// Sends PUBLISH for a track that the peer wants to hear of.
+    pub(super) fn offer(
+        &mut self,
+        id: TrackId,
+        name: FullTrackName,
+        forward: bool,
+    ) -> Result<(), Error> {
+        let Some(track) = self.node.track(id) else { return Ok(()) };
+        let track_alias = self.driver.session_mut().allocate_alias();
+        let state = track.read();
+        let (largest, properties) = (state.largest(), state.properties().clone());
+        drop(state);
+        let parameters =
+            Parameters { forward: Some(forward), largest_object: largest, ..Parameters::default() };
+        let publish = Publish { track: name, track_alias, parameters, properties };
+        let request = self.request(Request::Publish(publish))?;
+        let wants = Parameters { forward: Some(forward), ..Parameters::default() };
+        let served = Served {
+            track: Some(id),
+            alias: track_alias,
+            offered: true,
+            joining: largest.filter(|_| forward),
+            ..Served::new(wants)
+        };
+        // Until it is accepted nothing is sent, so nothing is asked of the source.
+        let taken = self.node.route(|router, _| router.handle_offered(self.id, request, id, false));
+        if taken {
+            self.served.insert(request, served);
+            Ok(())
+        } else {
+            let (code, reason) = (PublishDoneCode::TRACK_ENDED, Default::default());
+            let done = PublishDone { code, stream_count: 0, reason };
+            self.respond(request, Response::PublishDone(done))
+        }
+    }
+
+    /// The peer answered our PUBLISH.
+    pub(super) fn handle_offer_response(&mut self, id: RequestId, response: Response) {
+        let Some(served) = self.served.get_mut(&id) else { return };
+        match response {
+            Response::Ok(ok) if std::mem::replace(&mut served.offered, false) => {
+                let forward = ok.parameters.forward.or(served.parameters.forward);
+                served.parameters = Parameters { forward, ..ok.parameters };
+                let (forward, track) = (served.is_forwarded(), served.track);
+                let Some(track) = track.and_then(|track| self.node.track(track)) else { return };
+                self.send(id, &track);
+                if forward {
+                    self.node.route(|router, _| router.handle_forward(self.id, id, track.id, true));
+                }
+                if let Some(group) = ok.parameters.new_group_request {
+                    self.ask_new_group(&track, group);
+                }
+            }
+            Response::Error(_) => self.end_served(id),
+            _ => {}
+        }
+    }
+
+    /// Begins to send what a subscription wants.
+    fn send(&mut self, request: RequestId, track: &Arc<SharedTrack>) {
+        let Some(served) = self.served.get(&request) else { return };
+        let state = track.read();
+        let wanted = self.wanted(served, &state);
+        lock(&track.watchers).insert(self.id, Arc::clone(&self.signal));
+        self.outbox.subscribe(request, track.id, &state, wanted);
+        drop(state);
+        self.tracks.insert(track.id, Arc::clone(track));
+    }
+
+    /// What a subscription is given ("Subscription Filters", "Delivery Timeouts and Data
+    /// Reliability").
+    fn wanted(&self, served: &Served, track: &Track) -> Subscription {
+        let publisher_order = match track.properties().int(property::DEFAULT_PUBLISHER_GROUP_ORDER)
+        {
+            Some(2) => GroupOrder::Descending,
+            _ => GroupOrder::Ascending,
+        };
+        let range = range(served.filter(), track.largest());
+        Subscription {
+            alias: served.alias,
+            start: range.map(|range| range.start),
+            end: range.map(|range| range.end).filter(|end| *end != Location::LAST),
+            priority: served.priority(),
+            order: served.order().unwrap_or(publisher_order),
+            forward: served.is_forwarded(),
+            object_timeout: served.parameters.object_delivery_timeout,
+            subgroup_timeout: served.parameters.subgroup_delivery_timeout,
+        }
+    }
+
+    fn ask_new_group(&self, track: &SharedTrack, group: u64) {
+        let state = track.read();
+        let largest = state.largest().map(|largest| largest.group);
+        let dynamic = state.properties().int(property::DYNAMIC_GROUPS) == Some(1);
+        drop(state);
+        self.node.route(|router, _| router.handle_new_group(track.id, group, largest, dynamic));
+    }
+
+    /// "Updating Subscriptions": what is said changes, all else stays.
+    pub(super) fn update_served(&mut self, id: RequestId, change: &Parameters) -> RequestOk {
+        let Some(served) = self.served.get_mut(&id) else { return RequestOk::default() };
+        let was_forwarded = served.is_forwarded();
+        let wants = &mut served.parameters;
+        let replace = |held: &mut Option<u64>, new: Option<u64>| *held = new.or(*held);
+        replace(&mut wants.object_delivery_timeout, change.object_delivery_timeout);
+        replace(&mut wants.subgroup_delivery_timeout, change.subgroup_delivery_timeout);
+        wants.subscriber_priority = change.subscriber_priority.or(wants.subscriber_priority);
+        wants.forward = change.forward.or(wants.forward);
+        wants.group_order = change.group_order.or(wants.group_order);
+        let filtered = change.locations().is_some();
+        if filtered {
+            wants.set_locations(change.locations());
+        }
+        let track = served.track.and_then(|track| self.node.track(track));
+        let Some(track) = track else { return RequestOk::default() };
+        let (alias, forward) = (served.alias, served.is_forwarded());
+        let state = track.read();
+        let largest = state.largest();
+        if forward && !was_forwarded {
+            served.joining = largest;
+        }
+        let served = &self.served[&id];
+        let new = self.wanted(served, &state);
+        debug_assert_eq!(new.alias, alias, "an update keeps the alias");
+        self.outbox.update(id, &state, |wanted| {
+            // Relative filters are relative to when they were said.
+            let (start, end) = (wanted.start, wanted.end);
+            *wanted = new;
+            if !filtered {
+                (wanted.start, wanted.end) = (start, end);
+            }
+        });
+        drop(state);
+        if forward != was_forwarded {
+            self.node.route(|router, _| router.handle_forward(self.id, id, track.id, forward));
+        }
+        if let Some(group) = change.new_group_request {
+            self.ask_new_group(&track, group);
+        }
+        let parameters = Parameters { largest_object: largest, ..Parameters::default() };
+        RequestOk { parameters, ..RequestOk::default() }
+    }
+
+    /// The subscriber left.
+    pub(super) fn end_served(&mut self, id: RequestId) {
+        let session = self.id;
+        let track = self.served.get(&id).and_then(|served| served.track);
+        let shared = track.and_then(|track| self.tracks.get(&track)).cloned();
+        let state = shared.as_ref().map(|shared| shared.read());
+        for key in self.outbox.unsubscribe(id, state.as_deref()) {
+            if let Some(Stream::Open(mut stream)) = self.streams.remove(&key) {
+                stream.reset(ResetCode::CANCELLED);
+            }
+        }
+        drop(state);
+        match track {
+            Some(track) => {
+                self.node.route(|router, _| router.handle_unsubscribe(session, id, track));
+            }
+            None => self.node.route(|router, _| router.handle_cancelled(session, id)),
+        }
+        self.pasts.cancel_of(id);
+        self.forget_served(id);
+    }
+
+    fn forget_served(&mut self, id: RequestId) {
+        let Some(Served { track: Some(track), .. }) = self.served.remove(&id) else { return };
+        if !self.served.values().any(|served| served.track == Some(track))
+            && let Some(shared) = self.tracks.remove(&track)
+        {
+            lock(&shared.watchers).remove(&self.id);
+        }
+    }
+
+    // ---- streams ----
+
+    /// Hands the transport what it takes now. `true`: the session was told something.
+    pub(super) fn pump(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Error> {
+        self.outbox.unblock();
+        let mut said = false;
+        let tracks: Vec<_> = self.tracks.values().cloned().collect();
+        for track in &tracks {
+            let actions = self.outbox.look(track.id, &track.read(), now);
+            for action in actions {
+                said |= self.act(action)?;
+            }
+        }
+        loop {
+            let most_urgent = tracks
+                .iter()
+                .filter_map(|track| Some((self.outbox.urgency(track.id, &track.read())?, track)))
+                .max_by_key(|(urgency, _)| *urgency);
+            let Some((_, track)) = most_urgent else { return Ok(said) };
+            let write = self.outbox.poll(track.id, &track.read());
+            let Some(Action::Write { stream: key, mut chunks }) = write else { return Ok(said) };
+            let taken = match self.write(cx, key, &mut chunks)? {
+                Poll::Ready(Some(taken)) => taken,
+                Poll::Ready(None) => {
+                    self.outbox.handle_stopped(key);
+                    self.streams.remove(&key);
+                    continue;
+                }
+                Poll::Pending => 0,
+            };
+            let state = track.read();
+            self.outbox.handle_written(key, taken, &state, now);
+            // The last byte of a subgroup that is over takes its FIN along.
+            if taken > 0 {
+                let actions = self.outbox.look(track.id, &state, now);
+                drop(state);
+                for action in actions {
+                    said |= self.act(action)?;
+                }
+            }
+        }
+    }
+
+    /// Writes to a data stream: how many bytes were taken, or `None` when the peer stopped it.
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        key: StreamKey,
+        chunks: &mut [bytes::Bytes],
+    ) -> Result<Poll<Option<usize>>, Error> {
+        let Some(stream) = self.streams.get_mut(&key) else { return Ok(Poll::Ready(None)) };
+        if let Stream::Opening(opening, priority) = stream {
+            let Poll::Ready(opened) = opening.as_mut().poll(cx) else { return Ok(Poll::Pending) };
+            let opened = opened?;
+            opened.set_priority(*priority);
+            *stream = Stream::Open(opened);
+        }
+        let Stream::Open(stream) = stream else { return Ok(Poll::Pending) };
+        match stream.poll_write_chunks(cx, chunks) {
+            Poll::Ready(Ok(taken)) => Ok(Poll::Ready(Some(taken))),
+            Poll::Ready(Err(WriteError::Stopped(_))) => Ok(Poll::Ready(None)),
+            Poll::Ready(Err(WriteError::Gone(reason))) => Err(Error::Lost(reason)),
+            Poll::Pending => Ok(Poll::Pending),
+        }
+    }
+
+    fn act(&mut self, action: Action) -> Result<bool, Error> {
+        match action {
+            Action::Open { stream, priority } => {
+                let connection = self.driver.connection().clone();
+                let opening: Opening = Box::pin(async move { connection.open_data().await });
+                self.streams.insert(stream, Stream::Opening(opening, priority));
+            }
+            Action::Priority { stream, priority } => match self.streams.get_mut(&stream) {
+                Some(Stream::Open(stream)) => stream.set_priority(priority),
+                Some(Stream::Opening(_, held)) => *held = priority,
+                None => {}
+            },
+            Action::Finish(stream) => {
+                if let Some(Stream::Open(mut stream)) = self.streams.remove(&stream) {
+                    stream.finish();
+                }
+            }
+            Action::Reset(stream, code) => {
+                if let Some(Stream::Open(mut stream)) = self.streams.remove(&stream) {
+                    stream.reset(code);
+                }
+            }
+            Action::Datagram(bytes) => {
+                self.driver.connection().send_datagram(bytes);
+            }
+            Action::Done { request, code, streams } => {
+                let done = PublishDone { code, stream_count: streams, reason: Default::default() };
+                self.respond(request, Response::PublishDone(done))?;
+                if let Some(track) = self.served.get(&request).and_then(|served| served.track) {
+                    let session = self.id;
+                    self.node.route(|router, _| router.handle_unsubscribe(session, request, track));
+                }
+                self.forget_served(request);
+                return Ok(true);
+            }
+            Action::Write { .. } => {}
+        }
+        Ok(false)
+    }
+}
+
+/// The locations that a filter lets through; `None`: from the newest group's start, which is what
+/// we make of a subscription without one ("Joining an Ongoing Track").
+fn range(filter: Option<LocationFilter>, largest: Option<Location>) -> Option<LocationRange> {
+    match filter? {
+        LocationFilter::Unfiltered => None,
+        LocationFilter::AbsoluteStart { start } if start == Location::FIRST => None,
+        LocationFilter::LargestObject | LocationFilter::NextGroupStart if largest.is_none() => None,
+        filter => Some(filter.range(largest)),
+    }
+}
