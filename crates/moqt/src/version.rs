@@ -14,11 +14,10 @@ pub enum Version {
 }
 
 impl Version {
-    /// Every version offered to peers, most preferred first.
-    pub const ALL: &'static [Version] = &[Version::Draft18];
+    /// Every version offered to peers, most preferred first: 18 is what most of them speak.
+    pub const ALL: &'static [Version] = &[Version::Draft18, Version::Draft22, Version::Draft16];
 
-    /// Every version this crate can speak, oldest first. One that is not in [`Version::ALL`] waits
-    /// for its users: draft 22's fills and filters, draft 16's integers in cached objects.
+    /// The same, oldest first.
     pub const EVERY: &'static [Version] = &[Version::Draft16, Version::Draft18, Version::Draft22];
 
     /// The name used both as ALPN on raw QUIC and in WT-Available-Protocols
@@ -31,7 +30,7 @@ impl Version {
         }
     }
 
-    /// The version that goes by `alpn`, if it is one we offer.
+    /// The version that goes by `alpn`.
     pub fn from_alpn(alpn: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|version| version.alpn() == alpn)
     }

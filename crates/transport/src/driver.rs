@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,7 @@ use moqt::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Connection, Error, ReadError, RecvStream, SendStream, WriteError};
+use crate::{Connection, Error, Limits, ReadError, RecvStream, SendStream, WriteError};
 
 /// What the application gets.
 #[derive(Debug)]
@@ -53,8 +55,6 @@ pub enum DriverEvent {
     },
 }
 
-/// Data streams that came before the answer that names their alias; more are turned away.
-const MAX_WAITING: usize = 64;
 /// Most bytes read of a data stream before its header must be whole: six integers and a byte.
 const MAX_HEADER: usize = 64;
 /// How long a peer may take to end its side of a request that is over.
@@ -102,7 +102,32 @@ enum Command {
 }
 
 /// A writing task's orders; when they end it finishes the stream.
-type Commands = mpsc::UnboundedReceiver<Command>;
+struct Commands {
+    orders: mpsc::UnboundedReceiver<Command>,
+    /// Bytes of the session that wait in orders.
+    unsent: Arc<AtomicUsize>,
+}
+
+impl Commands {
+    async fn next(&mut self) -> Option<Command> {
+        let command = self.orders.recv().await;
+        if let Some(Command::Write(bytes)) = &command {
+            self.unsent.fetch_sub(bytes.len(), Ordering::Relaxed);
+        }
+        command
+    }
+}
+
+impl Drop for Commands {
+    fn drop(&mut self) {
+        self.orders.close();
+        while let Ok(command) = self.orders.try_recv() {
+            if let Command::Write(bytes) = command {
+                self.unsent.fetch_sub(bytes.len(), Ordering::Relaxed);
+            }
+        }
+    }
+}
 
 /// Runs a session. Call [`Driver::poll_next`] (or [`Driver::next`]) until it ends; command the
 /// session through [`Driver::session_mut`] in between.
@@ -115,6 +140,11 @@ pub struct Driver {
     /// Receiving sides of request streams are read by tasks; a forgotten one ends its task.
     reading: HashMap<StreamId, oneshot::Sender<ResetCode>>,
     waiting: Vec<(u64, SubgroupHeader, BytesMut, RecvStream)>,
+    /// Request streams that the peer opened, oldest first, and until when each may stay silent.
+    silent: VecDeque<(Instant, StreamId)>,
+    /// Bytes for control and request streams that QUIC has not taken yet.
+    unsent: Arc<AtomicUsize>,
+    limits: Limits,
     events: VecDeque<DriverEvent>,
     timer: Option<(Instant, Pin<Box<tokio::time::Sleep>>)>,
     control_seen: bool,
@@ -128,14 +158,17 @@ impl std::fmt::Debug for Driver {
 }
 
 impl Driver {
-    /// Begins a session on a fresh connection with our SETUP and limits.
-    pub fn new(connection: Connection, setup: moqt::Setup, limits: moqt::Limits) -> Self {
+    /// Begins a session on a fresh connection with our SETUP and limits. A SETUP that says
+    /// nothing of tokens takes as many as the limits do.
+    pub fn new(connection: Connection, mut setup: moqt::Setup, limits: impl Into<Limits>) -> Self {
+        let limits = limits.into();
+        setup.max_auth_token_cache_size.get_or_insert(limits.session.token_bytes);
         let config = Config {
             version: connection.version(),
             role: connection.role(),
             transport: connection.transport(),
             setup,
-            limits,
+            limits: limits.session,
         };
         let driver = Self {
             session: Session::new(config, Instant::now()),
@@ -144,6 +177,9 @@ impl Driver {
             writing: HashMap::new(),
             reading: HashMap::new(),
             waiting: Vec::new(),
+            silent: VecDeque::new(),
+            unsent: Arc::default(),
+            limits,
             events: VecDeque::new(),
             timer: None,
             control_seen: false,
@@ -218,7 +254,11 @@ impl Driver {
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) {
-        let Some(at) = self.session.poll_timeout() else {
+        while self.silent.front().is_some_and(|(_, id)| !self.session.awaits_request(*id)) {
+            self.silent.pop_front();
+        }
+        let silent = self.silent.front().map(|(until, _)| *until);
+        let Some(at) = self.session.poll_timeout().into_iter().chain(silent).min() else {
             self.timer = None;
             return;
         };
@@ -229,7 +269,12 @@ impl Driver {
             && sleep.as_mut().poll(cx).is_ready()
         {
             self.timer = None;
-            self.session.handle_timeout(Instant::now());
+            let now = Instant::now();
+            self.session.handle_timeout(now);
+            if silent.is_some_and(|until| now >= until) {
+                let reason = "a request stream did not bring its request in time";
+                self.session.close(SessionCode::CONTROL_MESSAGE_TIMEOUT, reason);
+            }
         }
     }
 
@@ -242,7 +287,8 @@ impl Driver {
         while let Some(output) = self.session.poll_output() {
             match output {
                 Output::Control(bytes) => {
-                    let _ = self.control_writer().send(Command::Write(bytes));
+                    let writer = self.control_writer().clone();
+                    self.order(&writer, bytes);
                 }
                 Output::Request { stream, bytes, fin } => {
                     self.write(stream, bytes);
@@ -268,10 +314,28 @@ impl Driver {
         }
     }
 
+    /// A new writing task's orders and the end to give them by.
+    fn orders(&self) -> (mpsc::UnboundedSender<Command>, Commands) {
+        let (writer, orders) = mpsc::unbounded_channel();
+        (writer, Commands { orders, unsent: Arc::clone(&self.unsent) })
+    }
+
+    /// Has bytes written, and counts what waits for a peer that may not be reading.
+    fn order(&mut self, writer: &mpsc::UnboundedSender<Command>, bytes: Bytes) {
+        let length = bytes.len();
+        let unsent = self.unsent.fetch_add(length, Ordering::Relaxed) + length;
+        if writer.send(Command::Write(bytes)).is_err() {
+            self.unsent.fetch_sub(length, Ordering::Relaxed);
+        } else if unsent > self.limits.unsent_bytes {
+            let reason = format!("{unsent} bytes of answers wait for a peer that does not read");
+            self.session.close(SessionCode::INTERNAL_ERROR, reason);
+        }
+    }
+
     /// Our control stream, opened at its first use.
     fn control_writer(&mut self) -> &mpsc::UnboundedSender<Command> {
         if self.control.is_none() {
-            let (writer, commands) = mpsc::unbounded_channel();
+            let (writer, commands) = self.orders();
             let c = self.connection.clone();
             self.spawn(async move { Done::OpenedControl(commands, c.open_uni().await) });
             self.control = Some(writer);
@@ -281,17 +345,17 @@ impl Driver {
 
     /// Appends to a request stream, opening it when it is new.
     fn write(&mut self, stream: StreamId, bytes: Bytes) {
-        if let std::collections::hash_map::Entry::Vacant(entry) = self.writing.entry(stream) {
-            if bytes.is_empty() {
-                return;
-            }
-            let (writer, commands) = mpsc::unbounded_channel();
-            entry.insert(writer);
+        if bytes.is_empty() {
+            return;
+        }
+        if !self.writing.contains_key(&stream) {
+            let (writer, commands) = self.orders();
+            self.writing.insert(stream, writer);
             let c = self.connection.clone();
             self.spawn(async move { Done::Opened(stream, commands, c.open_bi().await) });
         }
-        if let Some(writer) = self.writing.get(&stream).filter(|_| !bytes.is_empty()) {
-            let _ = writer.send(Command::Write(bytes));
+        if let Some(writer) = self.writing.get(&stream).cloned() {
+            self.order(&writer, bytes);
         }
     }
 
@@ -300,8 +364,9 @@ impl Driver {
             Done::AcceptedBi(accepted) => {
                 let (send, recv) = accepted?;
                 let stream = self.session.accept_stream();
-                let (writer, commands) = mpsc::unbounded_channel();
+                let (writer, commands) = self.orders();
                 self.writing.insert(stream, writer);
+                self.silent.push_back((Instant::now() + self.limits.request_timeout, stream));
                 self.spawn(write_request(stream, send, commands));
                 self.read(stream, recv);
                 let c = self.connection.clone();
@@ -309,7 +374,8 @@ impl Driver {
             }
             Done::AcceptedUni(accepted) => {
                 let (stream, coding) = (accepted?, self.connection.version().int_coding());
-                self.spawn(begin(stream, coding));
+                let begun = tokio::time::timeout(self.limits.header_timeout, begin(stream, coding));
+                self.spawn(async move { begun.await.unwrap_or_else(|_| Done::Violation(late())) });
                 let c = self.connection.clone();
                 self.spawn(async move { Done::AcceptedUni(c.accept_uni().await) });
             }
@@ -353,7 +419,7 @@ impl Driver {
                 stream.set_priority(i32::MAX);
                 self.spawn(write_control(stream, commands));
             }
-            Done::Stopped(id, code) => self.session.handle_stream_reset(id, code),
+            Done::Stopped(id, code) => self.session.handle_stream_stopped(id, code),
             Done::Vanished | Done::Nothing => {}
         }
         Ok(())
@@ -408,7 +474,7 @@ impl Driver {
                 let head = head.freeze();
                 self.events.push_back(DriverEvent::Subgroup { request, header, head, stream });
             }
-            Alias::Unknown if self.waiting.len() < MAX_WAITING => {
+            Alias::Unknown if self.waiting.len() < self.limits.waiting_streams => {
                 self.waiting.push((header.track_alias, header, head, stream));
             }
             Alias::Unknown | Alias::Retired => stream.stop(ResetCode::CANCELLED),
@@ -453,7 +519,7 @@ async fn write_request(id: StreamId, mut stream: SendStream, mut commands: Comma
     loop {
         let command = tokio::select! {
             biased;
-            command = commands.recv() => command,
+            command = commands.next() => command,
             stopped = stream.stopped() => {
                 return match stopped {
                     Ok(Some(code)) => Done::Stopped(id, code),
@@ -481,12 +547,19 @@ async fn write_request(id: StreamId, mut stream: SendStream, mut commands: Comma
 
 /// Writes what it is told and never finishes: closing the control stream would be a violation.
 async fn write_control(mut stream: SendStream, mut commands: Commands) -> Done {
-    while let Some(Command::Write(bytes)) = commands.recv().await {
+    while let Some(Command::Write(bytes)) = commands.next().await {
         if stream.write_all(bytes).await.is_err() {
             break;
         }
     }
     std::future::pending().await
+}
+
+fn late() -> ProtocolError {
+    ProtocolError::new(
+        SessionCode::DATA_STREAM_TIMEOUT,
+        "a data stream did not bring its header in time",
+    )
 }
 
 /// Reads a unidirectional stream until it is known what it is.

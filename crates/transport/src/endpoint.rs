@@ -9,13 +9,22 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use url::Url;
 use web_transport_quinn::proto::{ConnectRequest, ConnectResponse};
 
-use crate::{ClientTls, Connection, Error, Identity};
+use crate::{ClientTls, Connection, Error, Identity, Limits};
 
 /// ALPN of HTTP/3, which carries WebTransport.
 const H3: &str = web_transport_quinn::ALPN;
 
 /// How long a handshake may take, ours or a peer's.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a refused WebTransport client may take to read its status.
+const REFUSAL_PATIENCE: Duration = Duration::from_millis(300);
+
+/// Before the names of what we speak, in a refusal.
+const SPEAKS: &str = "this relay speaks ";
+
+/// TLS alert no_application_protocol, as a QUIC crypto error.
+const NO_APPLICATION_PROTOCOL: u64 = 0x100 + 120;
 
 /// How an endpoint behaves.
 #[derive(Clone, Copy, Debug)]
@@ -41,15 +50,60 @@ impl Default for EndpointConfig {
     }
 }
 
-impl EndpointConfig {
+/// Everything that an endpoint is told: an [`EndpointConfig`] alone leaves the rest as it is by
+/// default.
+#[derive(Clone, Debug)]
+pub struct EndpointOptions {
+    /// How it behaves.
+    pub config: EndpointConfig,
+    /// The drafts it offers and takes, most preferred first. A server's order decides.
+    pub versions: Vec<Version>,
+    /// What peers may make it hold. Of these the endpoint sets QUIC's windows and queues.
+    pub limits: Limits,
+}
+
+impl Default for EndpointOptions {
+    fn default() -> Self {
+        EndpointConfig::default().into()
+    }
+}
+
+impl From<EndpointConfig> for EndpointOptions {
+    fn from(config: EndpointConfig) -> Self {
+        Self { config, versions: Version::ALL.to_vec(), limits: Limits::default() }
+    }
+}
+
+impl EndpointOptions {
+    /// Offers and takes these drafts only, most preferred first.
+    pub fn versions(mut self, versions: impl Into<Vec<Version>>) -> Self {
+        self.versions = versions.into();
+        self
+    }
+
+    /// Holds peers to these bounds.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    fn alpns(&self) -> impl Iterator<Item = &'static str> {
+        self.versions.iter().map(|version| version.alpn())
+    }
+
     fn transport(&self) -> Arc<quinn::TransportConfig> {
+        let Self { config, limits, .. } = self;
+        let window = |bytes: u64| quinn::VarInt::from_u64(bytes).unwrap_or(quinn::VarInt::MAX);
         let mut transport = quinn::TransportConfig::default();
-        let idle = self.idle_timeout.try_into().expect("an idle timeout of less than 2^62 ms");
+        let idle = config.idle_timeout.try_into().expect("an idle timeout of less than 2^62 ms");
         transport
             .max_idle_timeout(Some(idle))
-            .keep_alive_interval(Some(self.keep_alive))
-            .max_concurrent_uni_streams(self.uni_streams.into())
-            .max_concurrent_bidi_streams(self.bidi_streams.into())
+            .keep_alive_interval(Some(config.keep_alive))
+            .max_concurrent_uni_streams(config.uni_streams.into())
+            .max_concurrent_bidi_streams(config.bidi_streams.into())
+            .receive_window(window(limits.unread_bytes))
+            .stream_receive_window(window(limits.unread_stream_bytes))
+            .datagram_receive_buffer_size(Some(limits.unread_datagram_bytes))
             .send_fairness(true)
             // Stale audio is worth nothing: a few dozen datagrams are all that may wait.
             .datagram_send_buffer_size(64 * 1024);
@@ -57,16 +111,16 @@ impl EndpointConfig {
     }
 }
 
-/// The versions we speak, for messages to people.
-pub(crate) fn version_names() -> String {
-    Version::ALL.iter().map(|version| version.alpn()).collect::<Vec<_>>().join(", ")
+/// Versions, for messages to people.
+fn names(versions: &[Version]) -> String {
+    versions.iter().map(|version| version.alpn()).collect::<Vec<_>>().join(", ")
 }
 
 /// A UDP port that accepts (with an [`Identity`]) and dials. Handles share it.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     endpoint: quinn::Endpoint,
-    config: EndpointConfig,
+    options: Arc<EndpointOptions>,
 }
 
 impl Endpoint {
@@ -74,19 +128,16 @@ impl Endpoint {
     pub fn server(
         addr: SocketAddr,
         identity: &Identity,
-        config: EndpointConfig,
+        options: impl Into<EndpointOptions>,
     ) -> Result<Self, Error> {
+        let options = options.into();
         let setup = |error: &dyn std::fmt::Display| Error::Setup(error.to_string());
-        let alpn: Vec<&[u8]> = Version::ALL
-            .iter()
-            .map(|version| version.alpn().as_bytes())
-            .chain([H3.as_bytes()])
-            .collect();
+        let alpn: Vec<&[u8]> = options.alpns().chain([H3]).map(str::as_bytes).collect();
         let mut tls = identity.server_config(&alpn);
         tls.max_early_data_size = u32::MAX;
         let crypto = QuicServerConfig::try_from(tls).map_err(|error| setup(&error))?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        server.transport_config(config.transport());
+        server.transport_config(options.transport());
         let seed = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &identity.reset_seed());
         let mut endpoint_config = quinn::EndpointConfig::new(Arc::new(seed));
         // Connection IDs too must be known again after a restart: a packet with one that is not
@@ -99,11 +150,11 @@ impl Endpoint {
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = quinn::Endpoint::new(endpoint_config, Some(server), socket, runtime)
             .map_err(|error| setup(&error))?;
-        Ok(Self { endpoint, config })
+        Ok(Self { endpoint, options: Arc::new(options) })
     }
 
     /// Only dials, from any free port.
-    pub fn client(config: EndpointConfig) -> Result<Self, Error> {
+    pub fn client(options: impl Into<EndpointOptions>) -> Result<Self, Error> {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         let socket = bind(any)
             // A machine without IPv6.
@@ -112,7 +163,7 @@ impl Endpoint {
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = quinn::Endpoint::new(Default::default(), None, socket, runtime)
             .map_err(|error| Error::Setup(error.to_string()))?;
-        Ok(Self { endpoint, config })
+        Ok(Self { endpoint, options: Arc::new(options.into()) })
     }
 
     /// The address bound.
@@ -122,10 +173,12 @@ impl Endpoint {
 
     /// The next connection attempt; `None` once the endpoint is closed.
     pub async fn accept(&self) -> Option<Incoming> {
-        Some(Incoming(self.endpoint.accept().await?))
+        let incoming = self.endpoint.accept().await?;
+        Some(Incoming { incoming, options: Arc::clone(&self.options) })
     }
 
-    /// Dials `moqt://host:port` (raw QUIC) or `https://host:port/path` (WebTransport).
+    /// Dials `moqt://host:port` (raw QUIC) or `https://host:port/path` (WebTransport), offering
+    /// the endpoint's versions.
     pub async fn connect(&self, url: &Url, tls: &ClientTls) -> Result<Connection, Error> {
         let wrong = |reason| Error::Url { url: url.to_string(), reason };
         let transport = match url.scheme() {
@@ -138,15 +191,14 @@ impl Endpoint {
         let port = url.port().unwrap_or(443);
         let peer = format!("{}:{port}", url.host_str().unwrap_or(host));
 
-        let versions: Vec<&str> = Version::ALL.iter().map(|version| version.alpn()).collect();
-        let alpn = match transport {
-            Transport::RawQuic => versions.clone(),
+        let alpn: Vec<&str> = match transport {
+            Transport::RawQuic => self.options.alpns().collect(),
             Transport::WebTransport => vec![H3],
         };
         let crypto = QuicClientConfig::try_from(tls.config(&alpn))
             .map_err(|error| Error::Setup(error.to_string()))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(self.config.transport());
+        config.transport_config(self.options.transport());
 
         let addresses = resolve(host, port).await?;
         let mut last = None;
@@ -178,7 +230,7 @@ impl Endpoint {
             .endpoint
             .connect_with(config, address, host)
             .map_err(|error| Error::Unreachable { peer: peer(), reason: error.to_string() })?;
-        connecting.await.map_err(|error| classify(&error, peer()))
+        connecting.await.map_err(|error| classify(&error, peer(), &self.options.versions))
     }
 
     /// A dual-stack socket reaches IPv4 by mapped addresses.
@@ -201,14 +253,16 @@ impl Endpoint {
         let session = match transport {
             Transport::RawQuic => web_transport_quinn::Session::raw(connection),
             Transport::WebTransport => {
-                let request = Version::ALL
-                    .iter()
-                    .fold(ConnectRequest::new(url.clone()), |request, version| {
-                        request.with_protocol(version.alpn())
-                    });
-                let connect = web_transport_quinn::Session::connect(connection, request);
+                let request = self
+                    .options
+                    .alpns()
+                    .fold(ConnectRequest::new(url.clone()), ConnectRequest::with_protocol);
+                let connect = web_transport_quinn::Session::connect(connection.clone(), request);
                 match tokio::time::timeout(HANDSHAKE_TIMEOUT, connect).await {
                     Ok(Ok(session)) => session,
+                    Ok(Err(error)) if is_refusal(&error) => {
+                        return Err(self.no_version(peer, refusal(&connection).await));
+                    }
                     Ok(Err(error)) => {
                         return Err(Error::Unreachable { peer, reason: error.to_string() });
                     }
@@ -219,13 +273,18 @@ impl Endpoint {
                 }
             }
         };
-        match session.protocol().and_then(Version::from_alpn) {
+        let agreed = session.protocol().and_then(Version::from_alpn);
+        match agreed.filter(|version| self.options.versions.contains(version)) {
             Some(version) => Ok(Connection::new(session, version, transport, Role::Client)),
             None => {
                 session.close(moqt::SessionCode::VERSION_NEGOTIATION_FAILED.0 as u32, b"");
-                Err(Error::Version { peer })
+                Err(self.no_version(peer, None))
             }
         }
+    }
+
+    fn no_version(&self, peer: String, said: Option<String>) -> Error {
+        Error::Version { peer, ours: names(&self.options.versions), said }
     }
 
     /// Refuses everything from here on and closes what is open.
@@ -241,12 +300,15 @@ impl Endpoint {
 
 /// A connection attempt whose handshake was not awaited yet.
 #[derive(Debug)]
-pub struct Incoming(quinn::Incoming);
+pub struct Incoming {
+    incoming: quinn::Incoming,
+    options: Arc<EndpointOptions>,
+}
 
 impl Incoming {
     /// Where it comes from.
     pub fn remote_address(&self) -> SocketAddr {
-        let mut address = self.0.remote_address();
+        let mut address = self.incoming.remote_address();
         address.set_ip(address.ip().to_canonical());
         address
     }
@@ -254,19 +316,21 @@ impl Incoming {
     /// Makes the peer show that its address is its own before anything is spent on it; does
     /// nothing when it did. Returns `None` when it has to come again.
     pub fn validated(self) -> Option<Self> {
-        if self.0.remote_address_validated() || !self.0.may_retry() {
+        if self.incoming.remote_address_validated() || !self.incoming.may_retry() {
             return Some(self);
         }
-        let _ = self.0.retry();
+        let _ = self.incoming.retry();
         None
     }
 
     /// Turns the attempt away.
     pub fn refuse(self) {
-        self.0.refuse();
+        self.incoming.refuse();
     }
 
-    /// Completes the handshake and settles the version.
+    /// Completes the handshake and settles the version. A peer that speaks none of ours is
+    /// refused: on raw QUIC with TLS's no_application_protocol, which carries no words, on
+    /// WebTransport with HTTP status 406 and a close that names what we speak.
     pub async fn accept(self) -> Result<Connection, Error> {
         let peer = self.remote_address().to_string();
         let late =
@@ -275,31 +339,39 @@ impl Incoming {
     }
 
     async fn handshake(self, peer: &str) -> Result<Connection, Error> {
+        let Self { incoming, options } = self;
         let lost = |error: &dyn std::fmt::Display| Error::Lost(format!("{peer}: {error}"));
-        let connection = self.0.await.map_err(|error| lost(&error))?;
+        let no_version =
+            || Error::Version { peer: peer.to_owned(), ours: names(&options.versions), said: None };
+        let connection = incoming.await.map_err(|error| match is_no_protocol(&error) {
+            true => no_version(),
+            false => lost(&error),
+        })?;
         let alpn = connection
             .handshake_data()
             .and_then(|data| data.downcast::<quinn::crypto::rustls::HandshakeData>().ok())
             .and_then(|data| data.protocol)
             .unwrap_or_default();
         if alpn != H3.as_bytes() {
-            let session = web_transport_quinn::Session::raw(connection);
             let version = std::str::from_utf8(&alpn).ok().and_then(Version::from_alpn);
-            let version = version.ok_or_else(|| Error::Version { peer: peer.to_owned() })?;
+            let Some(version) = version else {
+                connection.close(version_negotiation_failed(), names(&options.versions).as_bytes());
+                return Err(no_version());
+            };
+            let session = web_transport_quinn::Session::raw(connection);
             return Ok(Connection::new(session, version, Transport::RawQuic, Role::Server));
         }
         let request =
             web_transport_quinn::Request::accept(connection).await.map_err(|error| lost(&error))?;
         let offered = |version: &&Version| request.protocols.iter().any(|p| p == version.alpn());
-        let Some(version) = Version::ALL.iter().find(offered).copied() else {
-            // A client that got no protocol would believe it is connected, so it gets no session.
-            let speak = format!("this relay speaks {}", version_names());
-            let connection = request.conn().clone();
-            let _ = request.reject(web_transport_quinn::http::StatusCode::NOT_ACCEPTABLE).await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            let code = moqt::SessionCode::VERSION_NEGOTIATION_FAILED.0 as u32;
-            connection.close(code.into(), speak.as_bytes());
-            return Err(Error::Version { peer: peer.to_owned() });
+        let Some(version) = options.versions.iter().find(offered).copied() else {
+            let said = Some(format!("it offered {}", Offer(&request.protocols)));
+            refuse_web_transport(request, &names(&options.versions)).await;
+            return Err(Error::Version {
+                peer: peer.to_owned(),
+                ours: names(&options.versions),
+                said,
+            });
         };
         let session = request
             .respond(ConnectResponse::OK.with_protocol(version.alpn()))
@@ -307,6 +379,56 @@ impl Incoming {
             .map_err(|error| lost(&error))?;
         Ok(Connection::new(session, version, Transport::WebTransport, Role::Server))
     }
+}
+
+/// What a peer offered, for people: no more of its words than fit a line of a log.
+struct Offer<'a>(&'a [String]);
+
+impl std::fmt::Display for Offer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("no protocol at all");
+        }
+        for (at, name) in self.0.iter().take(8).enumerate() {
+            let name: String = name.chars().filter(char::is_ascii_graphic).take(24).collect();
+            write!(f, "{}{name}", if at == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// A client that got no protocol would believe it is connected, so it gets no session but status
+/// 406, and then the names of what we speak as the connection's last words.
+async fn refuse_web_transport(request: web_transport_quinn::Request, ours: &str) {
+    let connection = request.conn().clone();
+    let _ = request.reject(web_transport_quinn::http::StatusCode::NOT_ACCEPTABLE).await;
+    // A close discards what the client has not read yet: one that has the status leaves by itself.
+    let _ = tokio::time::timeout(REFUSAL_PATIENCE, connection.closed()).await;
+    connection.close(version_negotiation_failed(), format!("{SPEAKS}{ours}").as_bytes());
+}
+
+fn version_negotiation_failed() -> quinn::VarInt {
+    (moqt::SessionCode::VERSION_NEGOTIATION_FAILED.0 as u32).into()
+}
+
+/// Whether a server refused our versions: the status is 406.
+fn is_refusal(error: &web_transport_quinn::ClientError) -> bool {
+    use web_transport_quinn::proto::ConnectError as Proto;
+    use web_transport_quinn::{ClientError, ConnectError, http::StatusCode};
+    let status = match error {
+        ClientError::HttpError(ConnectError::ErrorStatus(status)) => Some(*status),
+        ClientError::HttpError(ConnectError::ProtoError(Proto::WrongStatus(status))) => *status,
+        _ => None,
+    };
+    status == Some(StatusCode::NOT_ACCEPTABLE)
+}
+
+/// The server's words after a refusal, when they come soon.
+async fn refusal(connection: &quinn::Connection) -> Option<String> {
+    let closed = tokio::time::timeout(2 * REFUSAL_PATIENCE, connection.closed()).await.ok()?;
+    let quinn::ConnectionError::ApplicationClosed(close) = closed else { return None };
+    let said = String::from_utf8_lossy(&close.reason);
+    Some(said.chars().filter(|c| !c.is_control()).take(120).collect())
 }
 
 fn bind(addr: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
@@ -329,33 +451,37 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
     if addresses.is_empty() { Err(failed("no address".into())) } else { Ok(addresses) }
 }
 
-/// Tells a bad certificate and a version mismatch from a peer that does not answer.
-fn classify(error: &quinn::ConnectionError, peer: String) -> Error {
-    /// TLS alert no_application_protocol, as a QUIC crypto error.
-    const NO_APPLICATION_PROTOCOL: u64 = 0x100 + 120;
+/// Whether a handshake failed because there is no protocol in common.
+fn is_no_protocol(error: &quinn::ConnectionError) -> bool {
     match error {
-        quinn::ConnectionError::TransportError(transport) => {
-            let code = u64::from(transport.code);
-            if code == NO_APPLICATION_PROTOCOL {
-                Error::Version { peer }
-            } else if (0x100..0x200).contains(&code) {
-                let reason = transport.reason.clone();
-                let reason = reason
-                    .split_once("Other(OtherError(Refused(\"")
-                    .map_or(reason.as_str(), |(_, rest)| rest.trim_end_matches("\")))"))
-                    .to_owned();
-                Error::Certificate { peer, reason }
-            } else {
-                Error::Unreachable { peer, reason: transport.to_string() }
-            }
+        quinn::ConnectionError::TransportError(error) => {
+            u64::from(error.code) == NO_APPLICATION_PROTOCOL
         }
         quinn::ConnectionError::ConnectionClosed(close) => {
-            let code = u64::from(close.error_code);
-            if code == NO_APPLICATION_PROTOCOL {
-                Error::Version { peer }
-            } else {
-                Error::Unreachable { peer, reason: error.to_string() }
-            }
+            u64::from(close.error_code) == NO_APPLICATION_PROTOCOL
+        }
+        _ => false,
+    }
+}
+
+/// Tells a bad certificate and a version mismatch from a peer that does not answer.
+fn classify(error: &quinn::ConnectionError, peer: String, offered: &[Version]) -> Error {
+    if is_no_protocol(error) {
+        return Error::Version { peer, ours: names(offered), said: None };
+    }
+    match error {
+        quinn::ConnectionError::TransportError(transport)
+            if (0x100..0x200).contains(&u64::from(transport.code)) =>
+        {
+            let reason = transport.reason.clone();
+            let reason = reason
+                .split_once("Other(OtherError(Refused(\"")
+                .map_or(reason.as_str(), |(_, rest)| rest.trim_end_matches("\")))"))
+                .to_owned();
+            Error::Certificate { peer, reason }
+        }
+        quinn::ConnectionError::TransportError(transport) => {
+            Error::Unreachable { peer, reason: transport.to_string() }
         }
         quinn::ConnectionError::TimedOut => {
             Error::Unreachable { peer, reason: "no answer; is a relay listening there?".into() }

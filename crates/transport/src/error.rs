@@ -49,10 +49,17 @@ pub enum Error {
         reason: String,
     },
     /// No draft in common.
-    #[error("{peer} speaks no MoQT version of ours ({})", crate::endpoint::version_names())]
+    #[error(
+        "{peer} and we speak no MoQT version in common; ours: {ours}{}",
+        .said.as_ref().map_or(String::new(), |said| format!(" ({said})"))
+    )]
     Version {
         /// The peer.
         peer: String,
+        /// What we offered or take, by name.
+        ours: String,
+        /// What the peer said to it, if it could say anything.
+        said: Option<String>,
     },
     /// The connection ended.
     #[error("connection lost: {0}")]

@@ -22,16 +22,23 @@ pub enum Transport {
     WebTransport,
 }
 
-/// Bounds on what a peer may make us hold.
+/// Bounds on what a peer may make us hold. Those that the draft itself sets need no entry: a
+/// message has 65,535 bytes at most, a full track name 4,096, a namespace 32 fields.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Requests the peer may have open at once; one more is refused with EXCESSIVE_LOAD.
     pub requests: usize,
     /// Namespaces the peer may name in answer to one SUBSCRIBE_NAMESPACE; one more cancels it.
     pub namespaces: usize,
+    /// Bytes of all their names together, likewise.
+    pub namespace_bytes: usize,
     /// Updates of one request the peer may send before we answer, where the draft sets no limit.
     pub updates: usize,
-    /// How long the peer's SETUP may take.
+    /// Bytes of authorization tokens the peer may register, for the shell to say in
+    /// [`Setup::max_auth_token_cache_size`]; more ends the session with
+    /// AUTH_TOKEN_CACHE_OVERFLOW.
+    pub token_bytes: u64,
+    /// How long the peer's SETUP may take; later ends the session with CONTROL_MESSAGE_TIMEOUT.
     pub setup_timeout: Duration,
 }
 
@@ -40,6 +47,8 @@ impl Default for Limits {
         Self {
             requests: 512,
             namespaces: 16 * 1024,
+            namespace_bytes: 1 << 20,
+            token_bytes: 8192,
             updates: 256,
             setup_timeout: Duration::from_secs(10),
         }

@@ -183,7 +183,8 @@ impl Session {
             return self.handle_update_answer(id, response);
         }
         if let Response::Namespace(_) = response
-            && state.namespaces.len() > self.config.limits.namespaces
+            && (state.namespaces.len() > self.config.limits.namespaces
+                || state.namespace_bytes > self.config.limits.namespace_bytes)
         {
             self.end(id, Some(ResetCode::EXCESSIVE_LOAD), Some(ResetCode::EXCESSIVE_LOAD));
             return Ok(());

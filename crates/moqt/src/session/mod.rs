@@ -248,6 +248,14 @@ impl Session {
         self.open_stream(None)
     }
 
+    /// Whether a stream that the peer opened still has not brought its first message whole. How
+    /// long that may take is for the shell to say.
+    pub fn awaits_request(&self, stream: StreamId) -> bool {
+        let incoming = self.streams.get(&stream);
+        incoming.is_some_and(|incoming| incoming.request.is_none())
+            && !self.is_shared_control(stream)
+    }
+
     /// Bytes of a bidirectional stream. `fin`: the peer sends nothing after them.
     pub fn handle_stream(&mut self, stream: StreamId, bytes: &[u8], fin: bool) {
         if self.closed {

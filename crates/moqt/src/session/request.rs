@@ -87,6 +87,8 @@ pub(super) struct RequestState {
     pub(super) stopped: bool,
     /// Suffixes that NAMESPACE named and NAMESPACE_DONE did not take back.
     pub(super) namespaces: HashSet<Namespace>,
+    /// Bytes of their fields.
+    pub(super) namespace_bytes: usize,
 }
 
 impl RequestState {
@@ -112,6 +114,7 @@ impl RequestState {
             goaway_received: false,
             stopped: false,
             namespaces: HashSet::new(),
+            namespace_bytes: 0,
         }
     }
 
@@ -146,6 +149,20 @@ impl RequestState {
         answered && answer && !self.sent_updates.is_empty()
     }
 
+    /// NAMESPACE names a suffix; `false` when it is named already.
+    pub(super) fn add_namespace(&mut self, suffix: &Namespace) -> bool {
+        let new = self.namespaces.insert(suffix.clone());
+        self.namespace_bytes += if new { size(suffix) } else { 0 };
+        new
+    }
+
+    /// NAMESPACE_DONE takes a suffix back; `false` when it was not named.
+    pub(super) fn remove_namespace(&mut self, suffix: &Namespace) -> bool {
+        let known = self.namespaces.remove(suffix);
+        self.namespace_bytes -= if known { size(suffix) } else { 0 };
+        known
+    }
+
     /// Follows a change of the namespace prefix: suffixes are relative to the new one from here on
     /// ("Updating Namespace Subscriptions").
     pub(super) fn set_prefix(&mut self, prefix: Namespace) {
@@ -155,8 +172,13 @@ impl RequestState {
             .iter()
             .filter_map(|suffix| old.join(suffix).ok()?.suffix(&prefix))
             .collect();
+        self.namespace_bytes = self.namespaces.iter().map(size).sum();
         self.subject = Subject::Namespace(prefix);
     }
+}
+
+fn size(namespace: &Namespace) -> usize {
+    namespace.fields().iter().map(|field| field.len()).sum()
 }
 
 /// A request's parameters.

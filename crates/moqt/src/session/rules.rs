@@ -109,10 +109,10 @@ pub(super) fn check_response(
         (Side::Local, R::Ok(_)) => first && !matches!(state.kind, K::Subscribe | K::Fetch),
         (Side::Local, R::Error(_)) => first,
         (Side::Local, R::Namespace(suffix)) => {
-            !first && state.kind == K::SubscribeNamespace && state.namespaces.insert(suffix.clone())
+            !first && state.kind == K::SubscribeNamespace && state.add_namespace(suffix)
         }
         (Side::Local, R::NamespaceDone(suffix)) => {
-            !first && state.kind == K::SubscribeNamespace && state.namespaces.remove(suffix)
+            !first && state.kind == K::SubscribeNamespace && state.remove_namespace(suffix)
         }
         (Side::Local, R::PublishBlocked(_)) => !first && state.kind == K::SubscribeTracks,
         // On the peer's requests only a publisher has something to add.
