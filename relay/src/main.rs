@@ -11,7 +11,7 @@ use anyhow::Context;
 use config::{Certificate, Config, ConfigError};
 use http::{BroadcastInfo, View};
 use node::Node;
-use transport::{Endpoint, EndpointConfig, Identity};
+use transport::{Endpoint, EndpointOptions, Identity};
 
 /// Exit code for wrong usage or configuration.
 const USAGE: u8 = 2;
@@ -42,7 +42,8 @@ async fn run() -> anyhow::Result<()> {
         Certificate::Files { certificate, key } => Identity::from_files(certificate, key)?,
         Certificate::SelfSigned { state_dir } => Identity::self_signed(state_dir)?,
     };
-    let endpoint = Endpoint::server(config.listen, &identity, EndpointConfig::default())
+    let options = EndpointOptions::default().versions(config.drafts.clone()).limits(config.limits);
+    let endpoint = Endpoint::server(config.listen, &identity, options)
         .context("--listen: choose another port, or end what uses this one")?;
     let servers = http::bind(&config).await?;
     tracing::info!(

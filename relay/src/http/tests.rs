@@ -91,7 +91,12 @@ fn config(state_dir: &std::path::Path) -> Config {
         cache_age: Duration::ZERO,
         max_latency: Duration::from_secs(1),
         linger: Duration::ZERO,
+        max_rendezvous: Duration::ZERO,
+        max_publishers: 1,
+        upstream_drafts: moqt::Version::ALL.to_vec(),
+        drafts: moqt::Version::ALL.to_vec(),
         max_sessions: 1,
+        limits: transport::Limits::default(),
     }
 }
 

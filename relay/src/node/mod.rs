@@ -99,7 +99,12 @@ struct Signal(AtomicWaker);
 
 impl Node {
     pub(crate) fn new(config: Config, identity: Identity) -> Arc<Self> {
-        let router = RouterConfig { linger: config.linger, ..RouterConfig::default() };
+        let router = RouterConfig {
+            linger: config.linger,
+            rendezvous: config.max_rendezvous,
+            sources: config.max_publishers,
+            ..RouterConfig::default()
+        };
         let uplinks = config.upstream.iter().map(UplinkStatus::new).collect();
         Arc::new(Self {
             identity,

@@ -1,13 +1,13 @@
 //! Keeps a session to the parent: dials, fails over, follows where it is sent, and comes back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use moqt::Setup;
 use relay_core::Peer;
 use stats::UpstreamState;
 use tokio::sync::mpsc;
-use transport::{Backoff, Connection, Endpoint, EndpointConfig, Error};
+use transport::{Backoff, Connection, Endpoint, EndpointConfig, EndpointOptions, Error};
 use url::Url;
 
 use super::session::{self, Watch};
@@ -21,12 +21,16 @@ const CONFIG: EndpointConfig = EndpointConfig {
     bidi_streams: 1024,
 };
 
+/// A session that lasted this long was a success.
+const LASTING: Duration = Duration::from_secs(5);
+
 /// Runs for as long as the node does. Upstreams are tried in the order given.
 pub(super) async fn run(node: Arc<Node>) {
     if node.config.upstream.is_empty() {
         return;
     }
-    let endpoint = match Endpoint::client(CONFIG) {
+    let options = EndpointOptions::from(CONFIG).versions(node.config.upstream_drafts.clone());
+    let endpoint = match Endpoint::client(options) {
         Ok(endpoint) => endpoint,
         Err(error) => {
             tracing::error!(%error, "cannot reach any upstream");
@@ -41,8 +45,13 @@ pub(super) async fn run(node: Arc<Node>) {
         node.uplink(at, UpstreamState::Connecting, None);
         match endpoint.connect(&url, &node.config.upstream_tls).await {
             Ok(connection) => {
-                backoff.reset();
-                match serve(&node, at, &url, connection).await {
+                let since = Instant::now();
+                let outcome = serve(&node, at, &url, connection).await;
+                let lasted = since.elapsed() > LASTING;
+                if lasted {
+                    backoff.reset();
+                }
+                match outcome {
                     Outcome::Ended(error) => {
                         node.uplink(at, UpstreamState::Waiting, Some(&error));
                         tracing::warn!(%url, %error, "upstream lost");
@@ -51,6 +60,10 @@ pub(super) async fn run(node: Arc<Node>) {
                         tracing::info!(%url, to = to.as_ref().map(Url::as_str), "upstream leaves");
                         // Here again, if it names no other place.
                         moved = Some(to.unwrap_or(url));
+                        // Parents that send us round and round must not keep us busy.
+                        if !lasted {
+                            tokio::time::sleep(backoff.next_delay()).await;
+                        }
                         continue;
                     }
                 }

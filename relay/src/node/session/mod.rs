@@ -43,8 +43,6 @@ const GOAWAY_PATIENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(250);
 /// Streams a publisher may have open towards us.
 const PUBLISHER_STREAMS: u32 = 512;
-/// Bytes of authorization tokens a peer may register.
-const TOKEN_CACHE: u64 = 8192;
 
 /// What others may know of a session.
 pub(crate) struct SessionInfo {
@@ -104,13 +102,12 @@ pub(super) async fn run(
     let setup = Setup {
         implementation: Some(concat!("weir-relay/", env!("CARGO_PKG_VERSION")).into()),
         node: Some(node.config.node.clone().into()),
-        max_auth_token_cache_size: Some(TOKEN_CACHE),
         ..setup
     };
     let (fault, faults) = mpsc::unbounded_channel();
     let (answer, answers) = mpsc::unbounded_channel();
     let mut session = Session {
-        driver: Driver::new(connection, setup, moqt::Limits::default()),
+        driver: Driver::new(connection, setup, node.config.limits),
         outbox: Outbox::new(node.policy()),
         id,
         peer,

@@ -6,14 +6,21 @@
 //! say is handed to the same parser as the flags, so a wrong value is refused wherever it stands,
 //! and the error names the place.
 
+mod limits;
+mod values;
+
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser};
-use transport::{ClientTls, Fingerprint};
+use moqt::Version;
+use transport::{ClientTls, Fingerprint, Limits};
 use url::Url;
+
+use limits::LimitArgs;
+use values::{parse_size, parse_span, parse_time, parse_version};
 
 const ENV_PREFIX: &str = "WEIR_";
 /// The one flag that is no key: a file doesn't name a file.
@@ -73,10 +80,25 @@ struct Args {
     /// How long viewers stay subscribed after their publisher left
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
     linger: Duration,
+    /// How long a subscription may wait for a publisher, if it asks to (RENDEZVOUS_TIMEOUT)
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
+    max_rendezvous: Duration,
+    /// Publishers of one track that are listened to at once
+    #[arg(long, value_name = "N", default_value = "8",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_publishers: u32,
+    /// Drafts to speak with parents, best first: 18, 22, 16 [default: all]
+    #[arg(long, value_name = "DRAFT", value_parser = parse_version)]
+    upstream_draft: Vec<Version>,
+    /// Drafts to speak with everybody else, best first: 18, 22, 16 [default: all]
+    #[arg(long, value_name = "DRAFT", value_parser = parse_version)]
+    draft: Vec<Version>,
     /// Sessions served at once; further ones are turned away
     #[arg(long, value_name = "N", default_value = "10000",
           value_parser = clap::value_parser!(u32).range(1..))]
     max_sessions: u32,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// A whole and consistent configuration.
@@ -104,8 +126,18 @@ pub(crate) struct Config {
     pub(crate) max_latency: Duration,
     /// How long a downstream subscription outlives its publisher.
     pub(crate) linger: Duration,
+    /// Longest a subscription may wait for a publisher.
+    pub(crate) max_rendezvous: Duration,
+    /// Publishers of one track at once; not zero.
+    pub(crate) max_publishers: usize,
+    /// Drafts offered to parents, best first; not empty.
+    pub(crate) upstream_drafts: Vec<Version>,
+    /// Drafts offered to everybody else, best first; not empty.
+    pub(crate) drafts: Vec<Version>,
     /// Sessions at once; not zero.
     pub(crate) max_sessions: usize,
+    /// What each may make us hold.
+    pub(crate) limits: Limits,
 }
 
 /// Where the server's certificate comes from.
@@ -193,9 +225,25 @@ impl TryFrom<Args> for Config {
             cache_age: args.cache_age,
             max_latency: args.max_latency,
             linger: args.linger,
+            max_rendezvous: args.max_rendezvous,
+            max_publishers: args.max_publishers as usize,
+            upstream_drafts: drafts(args.upstream_draft),
+            drafts: drafts(args.draft),
             max_sessions: args.max_sessions as usize,
+            limits: args.limits.into(),
         })
     }
+}
+
+/// The drafts named, each once; all without any.
+fn drafts(named: Vec<Version>) -> Vec<Version> {
+    let mut drafts = Vec::new();
+    for version in if named.is_empty() { Version::ALL.to_vec() } else { named } {
+        if !drafts.contains(&version) {
+            drafts.push(version);
+        }
+    }
+    drafts
 }
 
 /// The command line's grammar, its help naming the variables too.
@@ -392,54 +440,6 @@ fn parse_node(text: &str) -> Result<String, String> {
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     parse_node(&name).unwrap_or_else(|_| "relay".into())
-}
-
-/// A number and its unit, which may be missing.
-fn number(text: &str) -> Option<(u64, &str)> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    Some((number.parse().ok()?, unit.trim_start()))
-}
-
-fn parse_time(text: &str) -> Result<Duration, String> {
-    /// Longer than anything that is kept or waited for.
-    const MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-    let milliseconds = number(text).and_then(|(number, unit)| {
-        let unit = match unit {
-            "ms" => 1,
-            "s" => 1000,
-            "m" | "min" => 60_000,
-            "h" => 3_600_000,
-            _ => return None,
-        };
-        number.checked_mul(unit)
-    });
-    let time = milliseconds.map(Duration::from_millis);
-    let time = time.ok_or("a time is a whole number and a unit: 500ms, 2s, 5m, 1h")?;
-    if time > MAX { Err("a time is at most a week, 168h".into()) } else { Ok(time) }
-}
-
-fn parse_span(text: &str) -> Result<Duration, String> {
-    let time = parse_time(text)?;
-    if time.is_zero() { Err("must be longer than nothing".into()) } else { Ok(time) }
-}
-
-fn parse_size(text: &str) -> Result<usize, String> {
-    let bytes = number(text).and_then(|(number, unit)| {
-        let unit = match unit {
-            "" | "B" => 1,
-            "k" | "kB" => 1000,
-            "M" | "MB" => 1_000_000,
-            "G" | "GB" => 1_000_000_000,
-            "Ki" | "KiB" => 1 << 10,
-            "Mi" | "MiB" => 1 << 20,
-            "Gi" | "GiB" => 1 << 30,
-            _ => return None,
-        };
-        number.checked_mul(unit)
-    });
-    let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
-    bytes.ok_or_else(|| "a size is a whole number of bytes, or with a unit: 32MiB, 500kB".into())
 }
 
 #[cfg(test)]
