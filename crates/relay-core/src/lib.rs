@@ -22,4 +22,4 @@ mod track;
 pub use outbox::{Action, Books, Outbox, StreamKey, Subscription};
 pub use policy::Policy;
 pub use router::{Peer, RouteAction, Router, RouterConfig, SessionId, TrackId, Upstream};
-pub use track::{CacheLimits, Subgroup, SubgroupEnd, SubgroupSeq, Track};
+pub use track::{CacheLimits, FeedId, Subgroup, SubgroupEnd, SubgroupSeq, Track, TrackError};

@@ -8,6 +8,7 @@ use moqt::{GroupOrder, Location, PublishDoneCode, RequestId, ResetCode, Subgroup
 use stats::{DropCounts, DropReason, Drops};
 
 use crate::policy::stream_priority;
+use crate::track::CODING;
 use crate::{Policy, Subgroup, SubgroupEnd, SubgroupSeq, Track, TrackId};
 
 /// A data stream of this session, as outbox and shell call it.
@@ -287,12 +288,14 @@ impl Outbox {
             sub.next_datagram = sub.next_datagram.max(track.first_datagram());
             while let Some(datagram) = track.datagram(sub.next_datagram) {
                 sub.next_datagram += 1;
-                let at = Location { group: datagram.group, object: datagram.object };
+                let at = datagram.location();
                 if sub.wanted.forward && sub.wanted.start.is_none_or(|start| at >= start) {
-                    let datagram =
-                        moqt::Datagram { track_alias: sub.wanted.alias, ..datagram.clone() };
+                    let datagram = moqt::Datagram {
+                        track_alias: sub.wanted.alias,
+                        ..datagram.datagram.clone()
+                    };
                     self.books.objects_out += 1;
-                    actions.push(Action::Datagram(datagram.to_bytes(track.coding())));
+                    actions.push(Action::Datagram(datagram.to_bytes(CODING)));
                 }
             }
         }
@@ -482,7 +485,7 @@ impl Cursor {
             ..held.header
         };
         let mut prefix = BytesMut::new();
-        header.encode(&mut prefix, track.coding());
+        header.encode(&mut prefix, CODING);
         self.sent = object.start;
         self.index = from;
         if !whole {
@@ -490,8 +493,8 @@ impl Cursor {
             let mut head = Vec::new();
             held.read(object.start, 1, &mut head);
             let Some(first) = head.first().and_then(|chunk| chunk.first()) else { return false };
-            self.sent += track.coding().length(*first) as u64;
-            track.coding().write(&mut prefix, object.id);
+            self.sent += CODING.length(*first) as u64;
+            CODING.write(&mut prefix, object.id);
         }
         self.prefix = prefix.freeze();
         self.phase = Phase::Sending;

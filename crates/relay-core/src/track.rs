@@ -1,20 +1,36 @@
-//! One track's objects as they arrive ("Caching Relays").
+//! One track's objects as they arrive ("Caching Relays", "Multiple Publishers").
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use moqt::{
-    Datagram, IntCoding, Location, ObjectScanner, ObjectStatus, Properties, ProtocolError,
+    Datagram, DatagramBody, IntCoding, Location, ObjectStatus, Properties, ProtocolError,
     ResetCode, SubgroupHeader, SubgroupId, property,
 };
+
+use crate::SessionId;
+
+mod feed;
+mod groups;
+mod merge;
+mod subgroup;
+
+use feed::Feed;
+pub use feed::FeedId;
+pub(crate) use groups::Groups;
+use subgroup::OBJECT_COST;
+pub(crate) use subgroup::ObjectEntry;
+pub use subgroup::{Subgroup, SubgroupEnd};
 
 /// How much of a track is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheLimits {
-    /// Most bytes. A group that never ends is trimmed from its start.
+    /// Most bytes, with what objects cost besides. A group that never ends is trimmed from its
+    /// start.
     pub bytes: u64,
-    /// Oldest a subgroup may be, unless it is of the newest group.
+    /// Oldest a subgroup may be, unless it is of the newest group. The track's
+    /// MAX_CACHE_DURATION, if smaller, wins.
     pub age: Duration,
 }
 
@@ -27,171 +43,115 @@ impl Default for CacheLimits {
 /// A subgroup's number in order of arrival at this relay.
 pub type SubgroupSeq = u64;
 
-/// Evicted subgroups that are remembered by their size.
+/// How integers are written in all that a track holds, whatever draft a peer speaks.
+pub(crate) const CODING: IntCoding = IntCoding::LeadingOnes;
+
+/// Evicted subgroups that are remembered.
 const MAX_GONE: usize = 1024;
+/// How long a source may bring a subgroup again after it was evicted, and not have it taken for a
+/// new one.
+const GONE: Duration = Duration::from_secs(60);
+/// Subgroups held, however small they are.
+const MAX_SUBGROUPS: usize = 4096;
+/// Datagrams held, however small they are.
+const MAX_DATAGRAMS: usize = 4096;
 
-/// Datagrams kept for viewers that have not taken them.
-const MAX_DATAGRAMS: usize = 256;
+/// What a source did that its stream cannot go on after.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrackError {
+    /// Its bytes are no objects: its session must be closed.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    /// What it says cannot be true together with what is known ("Malformed Tracks"): the
+    /// subscription upstream must be cancelled, those downstream be ended with MALFORMED_TRACK.
+    #[error("malformed track: {0}")]
+    Malformed(String),
+}
 
-/// One track's objects, shared by everyone who watches it.
+/// One track's objects, from all of its sources, shared by everyone who watches it.
+///
+/// Sources bring streams, *feeds*, of the same subgroups. Whoever is first with an object's next
+/// byte gives it; what others bring again is dropped. What a source brings too early, with objects
+/// missing before it, is kept for a while until another brought those, so that nobody downstream
+/// sees a gap inside a stream.
 #[derive(Debug)]
 pub struct Track {
     limits: CacheLimits,
-    coding: IntCoding,
     properties: Properties,
     subgroups: VecDeque<Subgroup>,
     first_seq: SubgroupSeq,
-    /// Final length and object count of those evicted last, up to `first_seq`, so that a viewer
-    /// who had not taken them can still count what it lost.
-    gone: VecDeque<(u64, u64)>,
-    datagrams: VecDeque<Datagram>,
+    /// Those evicted last, up to `first_seq`.
+    gone: VecDeque<Gone>,
+    feeds: BTreeMap<FeedId, Feed>,
+    next_feed: u64,
+    groups: Groups,
+    datagrams: VecDeque<HeldDatagram>,
     first_datagram: u64,
     largest: Option<Location>,
+    /// Bytes of subgroups and datagrams.
     held: u64,
+    /// Objects in subgroups.
+    held_objects: u64,
+    /// What feeds keep that was not given to a subgroup.
+    pending: u64,
     bytes_in: u64,
     objects_in: u64,
+    duplicates: u64,
 }
 
-/// How a subgroup stands with its source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubgroupEnd {
-    /// More may come.
-    Open,
-    /// Its source went away in the middle; another may go on with it.
-    Interrupted,
-    /// All of it is here.
-    Finished,
-    /// No more comes, though there was more.
-    Reset(ResetCode),
-}
-
-/// One subgroup's bytes after its header, exactly as they came.
-#[derive(Debug)]
-pub struct Subgroup {
-    /// Its header as it came; the alias in it is the source's.
-    pub header: SubgroupHeader,
-    scanner: ObjectScanner,
-    chunks: VecDeque<Bytes>,
-    /// Offset of the first byte held.
-    base: u64,
-    objects: VecDeque<ObjectEntry>,
-    /// Objects trimmed off the front.
-    first_index: u64,
-    end: SubgroupEnd,
-    /// Bytes that a resuming source will send again.
-    skip: u64,
-    arrived: Instant,
-}
-
-/// An object inside a subgroup.
+/// What is remembered of an evicted subgroup, so that a viewer who had not taken it can still
+/// count what it lost, and a slow source is not heard again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ObjectEntry {
-    pub(crate) id: u64,
-    pub(crate) start: u64,
-    pub(crate) end: u64,
+struct Gone {
+    group: u64,
+    subgroup: u64,
+    len: u64,
+    objects: u64,
+    at: Instant,
+}
+
+/// An object that came as a datagram.
+#[derive(Debug)]
+pub(crate) struct HeldDatagram {
+    pub(crate) datagram: Datagram,
     pub(crate) received: Instant,
 }
 
-impl Subgroup {
-    /// Offset after the last byte held.
-    pub fn len(&self) -> u64 {
-        self.scanner.offset()
-    }
-
-    /// Whether nothing came yet.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// How it stands with its source.
-    pub fn end(&self) -> SubgroupEnd {
-        self.end
-    }
-
-    /// Offset of the first byte that is still held.
-    pub(crate) fn base(&self) -> u64 {
-        self.base
-    }
-
-    /// Index after the last object known, counted from the subgroup's first.
-    pub(crate) fn object_count(&self) -> u64 {
-        self.first_index + self.objects.len() as u64
-    }
-
-    /// The object of that index, if it is held.
-    pub(crate) fn object(&self, index: u64) -> Option<&ObjectEntry> {
-        self.objects.get(usize::try_from(index.checked_sub(self.first_index)?).ok()?)
-    }
-
-    /// Index of the first object whose ID is at least `id`, held or still to come.
-    pub(crate) fn index_from(&self, id: u64) -> u64 {
-        self.first_index + self.objects.partition_point(|object| object.id < id) as u64
-    }
-
-    /// Up to about `max` bytes from `offset` on, without copying them.
-    pub(crate) fn read(&self, offset: u64, max: usize, into: &mut Vec<Bytes>) {
-        let mut at = self.base;
-        let mut taken = 0;
-        for chunk in &self.chunks {
-            let end = at + chunk.len() as u64;
-            if end > offset {
-                let bytes = chunk.slice(offset.saturating_sub(at) as usize..);
-                taken += bytes.len();
-                into.push(bytes);
-                if taken >= max {
-                    return;
-                }
-            }
-            at = end;
+impl HeldDatagram {
+    /// Payload bytes.
+    pub(crate) fn len(&self) -> u64 {
+        match &self.datagram.body {
+            DatagramBody::Payload(payload) => payload.len() as u64,
+            DatagramBody::Status(_) => 0,
         }
     }
 
-    /// Drops objects off the front until about `excess` bytes are gone, and returns how many went.
-    fn trim(&mut self, excess: u64) -> u64 {
-        let before = self.base;
-        let target = self.base + excess;
-        while self.objects.len() > 1 && self.objects[0].start < target {
-            self.objects.pop_front();
-            self.first_index += 1;
-        }
-        let keep = self.objects.front().map_or(self.base, |object| object.start);
-        while let Some(first) = self.chunks.front_mut() {
-            let gone = keep - self.base;
-            if gone == 0 {
-                break;
-            }
-            if first.len() as u64 <= gone {
-                self.base += first.len() as u64;
-                self.chunks.pop_front();
-            } else {
-                let _ = first.split_to(gone as usize);
-                self.base = keep;
-            }
-        }
-        self.base - before
-    }
-
-    fn held(&self) -> u64 {
-        self.len() - self.base
+    pub(crate) fn location(&self) -> Location {
+        Location { group: self.datagram.group, object: self.datagram.object }
     }
 }
 
 impl Track {
     /// An empty track.
-    pub fn new(limits: CacheLimits, coding: IntCoding) -> Self {
+    pub fn new(limits: CacheLimits) -> Self {
         Self {
             limits,
-            coding,
             properties: Properties::new(),
             subgroups: VecDeque::new(),
             first_seq: 0,
             gone: VecDeque::new(),
+            feeds: BTreeMap::new(),
+            next_feed: 0,
+            groups: Groups::default(),
             datagrams: VecDeque::new(),
             first_datagram: 0,
             largest: None,
             held: 0,
+            held_objects: 0,
+            pending: 0,
             bytes_in: 0,
             objects_in: 0,
+            duplicates: 0,
         }
     }
 
@@ -205,15 +165,31 @@ impl Track {
         &self.properties
     }
 
-    /// Integer coding of the bytes held.
-    pub fn coding(&self) -> IntCoding {
-        self.coding
-    }
-
     /// Priority of subgroups that name none ("DEFAULT PUBLISHER PRIORITY").
     pub fn default_priority(&self) -> u8 {
         let priority = self.properties.int(property::DEFAULT_PUBLISHER_PRIORITY);
         priority.and_then(|value| u8::try_from(value).ok()).unwrap_or(128)
+    }
+
+    /// How long an object may be served from here ("MAX CACHE DURATION"); `None`: no limit.
+    pub fn max_cache_duration(&self) -> Option<Duration> {
+        self.properties.int(property::MAX_CACHE_DURATION).map(Duration::from_millis)
+    }
+
+    /// A source is live from here on: it sends us every object after `largest`, the Largest Object
+    /// it named, so that groups after that one are received from their start. To be called when
+    /// the first source says SUBSCRIBE_OK or PUBLISH.
+    pub fn handle_live(&mut self, largest: Option<Location>) {
+        let newest = self.largest.max(largest);
+        self.groups.set_live(match newest {
+            None => Some(0),
+            Some(newest) => newest.group.checked_add(1),
+        });
+    }
+
+    /// No source is live any more: objects may be published that we do not hear of.
+    pub fn handle_offline(&mut self) {
+        self.groups.set_live(None);
     }
 
     /// The largest location seen or told ("LARGEST OBJECT Parameter").
@@ -226,19 +202,30 @@ impl Track {
         self.largest = self.largest.max(Some(largest));
     }
 
-    /// Bytes held.
-    pub fn held_bytes(&self) -> u64 {
-        self.held
+    /// Whether the track's final object was received or passed ("Malformed Tracks"): FETCH_OK
+    /// says so.
+    pub fn is_ended(&self) -> bool {
+        self.groups.track_end().is_some()
     }
 
-    /// Object bytes received.
+    /// Bytes held, with those that wait for others before them.
+    pub fn held_bytes(&self) -> u64 {
+        self.held + self.pending
+    }
+
+    /// Object bytes received, each once.
     pub fn bytes_in(&self) -> u64 {
         self.bytes_in
     }
 
-    /// Objects received.
+    /// Objects received, each once.
     pub fn objects_in(&self) -> u64 {
         self.objects_in
+    }
+
+    /// Objects that a source brought though they were here already, or their heads were.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates
     }
 
     /// Number of the next subgroup to arrive.
@@ -258,8 +245,13 @@ impl Track {
         at.map_or(self.next_seq(), |at| self.first_seq + at as u64)
     }
 
-    fn newest_group(&self) -> Option<u64> {
+    /// The newest group that has a subgroup here.
+    pub(crate) fn newest_group(&self) -> Option<u64> {
         self.subgroups.iter().map(|held| held.header.group).max()
+    }
+
+    pub(crate) fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     /// A subgroup by number, while it is held.
@@ -270,7 +262,8 @@ impl Track {
     /// Final length and object count of a subgroup that was evicted lately.
     pub(crate) fn gone(&self, seq: SubgroupSeq) -> Option<(u64, u64)> {
         let back = usize::try_from(self.first_seq.checked_sub(seq)?).ok()?;
-        self.gone.get(self.gone.len().checked_sub(back)?).copied()
+        let gone = self.gone.get(self.gone.len().checked_sub(back)?)?;
+        Some((gone.len, gone.objects))
     }
 
     fn subgroup_mut(&mut self, seq: SubgroupSeq) -> Option<&mut Subgroup> {
@@ -280,142 +273,57 @@ impl Track {
     /// Bytes of the newest whole object, payload only: for tracks whose objects stand alone.
     pub fn newest_payload(&self) -> Option<Vec<u8>> {
         self.subgroups.iter().rev().find_map(|held| {
-            let object = held.objects.iter().rev().find(|object| object.end <= held.len())?;
-            let mut chunks = Vec::new();
-            held.read(object.start, (object.end - object.start) as usize, &mut chunks);
-            let mut bytes = chunks.concat();
-            bytes.truncate((object.end - object.start) as usize);
-            let mut payload = None;
-            ObjectScanner::new(&held.header, self.coding)
-                .scan(&bytes, |mark| payload = Some(mark.payload_start as usize))
-                .ok()?;
-            Some(bytes.split_off(payload?))
+            let whole = |object: &&ObjectEntry| {
+                object.end <= held.len() && object.status == ObjectStatus::Normal
+            };
+            let object = held.objects().rev().find(whole)?;
+            Some(held.slice(object.payload_start, object.end).concat())
         })
     }
 
-    /// A subgroup begins to arrive. `None`: it is here already, and the stream is to be ignored
-    /// ("Multiple Publishers").
-    pub fn open(&mut self, header: SubgroupHeader, now: Instant) -> Option<SubgroupSeq> {
-        if let Some(seq) = self.find(header.group, header.subgroup) {
-            let held = self.subgroup_mut(seq)?;
-            let resumes = held.end == SubgroupEnd::Interrupted
-                && held.header.first_object
-                && header.first_object
-                && held.header.properties == header.properties;
-            if !resumes {
-                return None;
-            }
-            held.end = SubgroupEnd::Open;
-            held.skip = held.len();
-            return Some(seq);
-        }
-        // A newer group tells that nobody will go on with an interrupted older one.
-        for held in &mut self.subgroups {
-            if held.end == SubgroupEnd::Interrupted && held.header.group < header.group {
-                held.end = SubgroupEnd::Reset(ResetCode::INTERNAL_ERROR);
-            }
-        }
-        let seq = self.next_seq();
-        self.subgroups.push_back(Subgroup {
-            scanner: ObjectScanner::new(&header, self.coding),
-            header,
-            chunks: VecDeque::new(),
-            base: 0,
-            objects: VecDeque::new(),
-            first_index: 0,
-            end: SubgroupEnd::Open,
-            skip: 0,
-            arrived: now,
-        });
-        self.evict(now);
-        Some(seq)
-    }
-
-    fn find(&self, group: u64, subgroup: SubgroupId) -> Option<SubgroupSeq> {
-        let same = |held: &Subgroup| held.header.group == group && held.header.subgroup == subgroup;
-        let at = self.subgroups.iter().rposition(same)?;
-        Some(self.first_seq + at as u64)
-    }
-
-    /// The next bytes of a subgroup. An error means that the publisher broke the protocol. Bytes
-    /// of a subgroup that was evicted are ignored.
-    pub fn append(
+    /// An object came as a datagram. One that is here already is dropped.
+    pub fn push_datagram(
         &mut self,
-        seq: SubgroupSeq,
-        mut bytes: Bytes,
+        _source: SessionId,
+        datagram: Datagram,
         now: Instant,
-    ) -> Result<(), ProtocolError> {
-        let Some(held) = self.subgroup_mut(seq) else { return Ok(()) };
-        if held.skip > 0 {
-            let again = held.skip.min(bytes.len() as u64);
-            let _ = bytes.split_to(again as usize);
-            held.skip -= again;
-        }
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let group = held.header.group;
-        let objects = &mut held.objects;
-        let (mut count, mut last) = (0, None);
-        held.scanner.scan(&bytes, |mark| {
-            count += 1;
-            if mark.status == ObjectStatus::Normal {
-                last = Some(mark.id);
+    ) -> Result<(), TrackError> {
+        let at = Location { group: datagram.group, object: datagram.object };
+        if let Some(group) = self.groups.get(at.group) {
+            if group.datagrams.contains_key(&at.object) {
+                self.duplicates += 1;
+                return Ok(());
             }
-            let end = mark.end();
-            objects.push_back(ObjectEntry { id: mark.id, start: mark.start, end, received: now });
-        })?;
-        let length = bytes.len() as u64;
-        held.chunks.push_back(bytes);
-        self.held += length;
-        self.bytes_in += length;
-        self.objects_in += count;
-        if let Some(object) = last {
-            self.raise_largest(Location { group, object });
+            let subgroups = group.subgroups.iter().filter_map(|seq| self.subgroup(*seq));
+            if subgroups.into_iter().any(|held| held.find(at.object).is_some()) {
+                return Err(two_preferences(at));
+            }
         }
-        if self.held > self.limits.bytes {
-            self.evict(now);
+        let status = match datagram.body {
+            DatagramBody::Payload(_) => ObjectStatus::Normal,
+            DatagramBody::Status(status) => status,
+        };
+        self.groups.observe(at, status).map_err(TrackError::Malformed)?;
+        if datagram.end_of_group
+            && let Some(object) = at.object.checked_add(1)
+        {
+            let after = Location { object, ..at };
+            self.groups.end_group(after).map_err(TrackError::Malformed)?;
         }
-        Ok(())
-    }
-
-    /// The subgroup is whole. A FIN inside an object is the publisher's error.
-    pub fn finish(&mut self, seq: SubgroupSeq) -> Result<(), ProtocolError> {
-        let Some(held) = self.subgroup_mut(seq) else { return Ok(()) };
-        if !held.scanner.at_boundary() {
-            held.end = SubgroupEnd::Reset(ResetCode::INTERNAL_ERROR);
-            return Err(ProtocolError::violation("a subgroup stream ended inside an object"));
+        if status == ObjectStatus::Normal {
+            self.raise_largest(at);
         }
-        held.end = SubgroupEnd::Finished;
-        Ok(())
-    }
-
-    /// The source reset the subgroup.
-    pub fn reset(&mut self, seq: SubgroupSeq, code: ResetCode) {
-        if let Some(held) = self.subgroup_mut(seq) {
-            held.end = SubgroupEnd::Reset(code);
-        }
-    }
-
-    /// The source went away; another, or the same, may go on with the subgroup.
-    pub fn interrupt(&mut self, seq: SubgroupSeq) {
-        if let Some(held) = self.subgroup_mut(seq).filter(|held| held.end == SubgroupEnd::Open) {
-            held.end = SubgroupEnd::Interrupted;
-        }
-    }
-
-    /// An object came as a datagram.
-    pub fn push_datagram(&mut self, datagram: Datagram) {
-        self.raise_largest(Location { group: datagram.group, object: datagram.object });
-        if let moqt::DatagramBody::Payload(payload) = &datagram.body {
-            self.bytes_in += payload.len() as u64;
-        }
+        let number = self.first_datagram + self.datagrams.len() as u64;
+        self.groups.entry(at.group).datagrams.insert(at.object, number);
+        let datagram = HeldDatagram { datagram, received: now };
+        self.bytes_in += datagram.len();
+        self.held += datagram.len();
         self.objects_in += 1;
-        if self.datagrams.len() == MAX_DATAGRAMS {
-            self.datagrams.pop_front();
-            self.first_datagram += 1;
-        }
         self.datagrams.push_back(datagram);
+        if self.is_over_full() || self.datagrams.len() > MAX_DATAGRAMS {
+            self.shrink(now);
+        }
+        Ok(())
     }
 
     /// Number of the next datagram to arrive.
@@ -423,44 +331,101 @@ impl Track {
         self.first_datagram + self.datagrams.len() as u64
     }
 
-    /// Number of the oldest datagram kept.
+    /// Number of the oldest datagram held.
     pub(crate) fn first_datagram(&self) -> u64 {
         self.first_datagram
     }
 
-    pub(crate) fn datagram(&self, number: u64) -> Option<&Datagram> {
+    pub(crate) fn datagram(&self, number: u64) -> Option<&HeldDatagram> {
         self.datagrams.get(usize::try_from(number.checked_sub(self.first_datagram)?).ok()?)
     }
 
-    /// Forgets what is too old or too much. The newest group stays whole if it can.
+    /// What all that is held costs.
+    fn weight(&self) -> u64 {
+        let objects = self.held_objects + self.datagrams.len() as u64;
+        self.held + self.pending + objects * OBJECT_COST
+    }
+
+    fn is_over_full(&self) -> bool {
+        self.weight() > self.limits.bytes || self.subgroups.len() > MAX_SUBGROUPS
+    }
+
+    /// Forgets what is too old or too much; the newest group stays whole if it can. Stops waiting
+    /// for what silent sources do not bring. To be called several times a second.
     pub fn evict(&mut self, now: Instant) {
+        self.release(now);
+        self.shrink(now);
+    }
+
+    fn shrink(&mut self, now: Instant) {
+        let age = self.max_cache_duration().map_or(self.limits.age, |max| max.min(self.limits.age));
         let newest = self.newest_group();
-        while self.subgroups.len() > 1 {
-            let Some(oldest) = self.subgroups.front() else { break };
-            let over =
-                oldest.end == SubgroupEnd::Finished || matches!(oldest.end, SubgroupEnd::Reset(_));
-            let old = now.saturating_duration_since(oldest.arrived) > self.limits.age;
-            let evict = Some(oldest.header.group) != newest
-                && (self.held > self.limits.bytes || old && over);
-            if !evict {
+        while let Some(oldest) = self.datagrams.front() {
+            let old = now.saturating_duration_since(oldest.received) > age;
+            if !old && !self.is_over_full() && self.datagrams.len() <= MAX_DATAGRAMS {
                 break;
             }
-            self.held -= oldest.held();
-            if self.gone.len() == MAX_GONE {
-                self.gone.pop_front();
-            }
-            self.gone.push_back((oldest.len(), oldest.object_count()));
-            self.subgroups.pop_front();
-            self.first_seq += 1;
+            self.held -= oldest.len();
+            let at = oldest.location();
+            self.datagrams.pop_front();
+            self.first_datagram += 1;
+            self.groups.remove_datagram(at);
         }
-        let excess = self.held.saturating_sub(self.limits.bytes);
+        while self.subgroups.len() > 1 {
+            let Some(oldest) = self.subgroups.front() else { break };
+            let old = now.saturating_duration_since(oldest.arrived) > age;
+            let evict = Some(oldest.header.group) != newest
+                && (self.is_over_full() || old && oldest.is_over());
+            if !evict && self.subgroups.len() <= MAX_SUBGROUPS {
+                break;
+            }
+            self.evict_oldest(now);
+        }
+        let excess = self.weight().saturating_sub(self.limits.bytes);
         if excess > 0
             && let Some(largest) = self.subgroups.iter_mut().max_by_key(|held| held.held())
         {
             // Some slack, so that not every chunk trims.
-            self.held -= largest.trim(excess + self.limits.bytes / 8);
+            let (bytes, objects) = largest.trim(excess + self.limits.bytes / 8);
+            self.held -= bytes;
+            self.held_objects -= objects;
         }
     }
+
+    fn evict_oldest(&mut self, now: Instant) {
+        let Some(oldest) = self.subgroups.pop_front() else { return };
+        let seq = self.first_seq;
+        self.first_seq += 1;
+        self.held -= oldest.held();
+        self.held_objects -= oldest.held_objects();
+        self.groups.remove_subgroup(oldest.header.group, seq);
+        for feed in &oldest.feeds {
+            self.forget(*feed);
+        }
+        if self.gone.len() == MAX_GONE {
+            self.gone.pop_front();
+        }
+        self.gone.push_back(Gone {
+            group: oldest.header.group,
+            subgroup: oldest.id(),
+            len: oldest.len(),
+            objects: oldest.object_count(),
+            at: now,
+        });
+    }
+
+    /// A subgroup begins to be held.
+    fn add(&mut self, header: SubgroupHeader, id: u64, now: Instant) -> SubgroupSeq {
+        let seq = self.next_seq();
+        let header = SubgroupHeader { subgroup: SubgroupId::Known(id), ..header };
+        self.groups.add_subgroup(header.group, seq);
+        self.subgroups.push_back(Subgroup::new(header, now));
+        seq
+    }
+}
+
+fn two_preferences(at: Location) -> TrackError {
+    TrackError::Malformed(format!("object {at} came both in a subgroup and as a datagram"))
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use moqt::{IntCoding, ObjectHeader, ObjectStatus, SubgroupId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::CacheLimits;
+use crate::{CacheLimits, SessionId};
 
 const CODING: IntCoding = IntCoding::LeadingOnes;
 const TRACK: TrackId = TrackId(1);
+const A: SessionId = SessionId(1);
 
 fn header(group: u64) -> SubgroupHeader {
     SubgroupHeader {
@@ -89,17 +90,17 @@ impl Viewer {
 #[test]
 fn a_viewer_gets_the_newest_group_from_its_start_and_then_what_comes() {
     let now = Instant::now();
-    let mut track = Track::new(CacheLimits::default(), CODING);
-    let old = track.open(header(1), now).unwrap();
+    let mut track = Track::new(CacheLimits::default());
+    let old = track.open(A, header(1), now).unwrap().unwrap();
     track.append(old, object(0, 10), now).unwrap();
-    track.finish(old).unwrap();
-    let new = track.open(header(2), now).unwrap();
+    track.finish(old, now).unwrap();
+    let new = track.open(A, header(2), now).unwrap().unwrap();
     track.append(new, object(0, 10), now).unwrap();
     let mut viewer = Viewer::new(&track, subscription());
     viewer.run(&track, usize::MAX, now);
     track.append(new, object(1, 5), now).unwrap();
     viewer.run(&track, usize::MAX, now);
-    track.finish(new).unwrap();
+    track.finish(new, now).unwrap();
     viewer.run(&track, usize::MAX, now);
 
     let mut expected = BytesMut::new();
@@ -114,8 +115,8 @@ fn a_viewer_gets_the_newest_group_from_its_start_and_then_what_comes() {
 #[test]
 fn a_filter_inside_a_group_starts_with_an_absolute_object_id() {
     let now = Instant::now();
-    let mut track = Track::new(CacheLimits::default(), CODING);
-    let seq = track.open(header(1), now).unwrap();
+    let mut track = Track::new(CacheLimits::default());
+    let seq = track.open(A, header(1), now).unwrap().unwrap();
     track.append(seq, object(0, 10), now).unwrap();
     let start = Some(Location { group: 1, object: 1 });
     let mut viewer = Viewer::new(&track, Subscription { start, ..subscription() });
@@ -136,9 +137,9 @@ fn a_filter_inside_a_group_starts_with_an_absolute_object_id() {
 #[test]
 fn what_waits_too_long_is_cut_and_counted_to_the_object() {
     let now = Instant::now();
-    let mut track = Track::new(CacheLimits::default(), CODING);
+    let mut track = Track::new(CacheLimits::default());
     let mut viewer = Viewer::new(&track, subscription());
-    let seq = track.open(header(1), now).unwrap();
+    let seq = track.open(A, header(1), now).unwrap().unwrap();
     for id in 0..10 {
         track.append(seq, object(id, 100), now).unwrap();
     }
@@ -148,7 +149,7 @@ fn what_waits_too_long_is_cut_and_counted_to_the_object() {
     assert_eq!(viewer.reset, [(0, ResetCode::DELIVERY_TIMEOUT)]);
     // What comes of the group later is counted too.
     track.append(seq, object(10, 100), later).unwrap();
-    track.finish(seq).unwrap();
+    track.finish(seq, now).unwrap();
     viewer.run(&track, usize::MAX, later);
     let books = viewer.outbox.books();
     let dropped = books.drops[DropReason::DeliveryTimeout];
@@ -159,10 +160,10 @@ fn what_waits_too_long_is_cut_and_counted_to_the_object() {
 #[test]
 fn the_newest_group_goes_first() {
     let now = Instant::now();
-    let mut track = Track::new(CacheLimits::default(), CODING);
+    let mut track = Track::new(CacheLimits::default());
     let mut viewer = Viewer::new(&track, subscription());
     for group in 1..3 {
-        let seq = track.open(header(group), now).unwrap();
+        let seq = track.open(A, header(group), now).unwrap().unwrap();
         track.append(seq, object(0, 1000), now).unwrap();
     }
     viewer.run(&track, 500, now);
@@ -173,11 +174,11 @@ fn the_newest_group_goes_first() {
 #[test]
 fn a_subscription_ends_after_its_last_byte_with_the_number_of_streams() {
     let now = Instant::now();
-    let mut track = Track::new(CacheLimits::default(), CODING);
+    let mut track = Track::new(CacheLimits::default());
     let mut viewer = Viewer::new(&track, subscription());
-    let seq = track.open(header(1), now).unwrap();
+    let seq = track.open(A, header(1), now).unwrap().unwrap();
     track.append(seq, object(0, 1000), now).unwrap();
-    track.finish(seq).unwrap();
+    track.finish(seq, now).unwrap();
     viewer.outbox.end_track(0, PublishDoneCode::TRACK_ENDED);
     viewer.run(&track, 500, now);
     assert!(viewer.done.is_empty());
@@ -188,9 +189,9 @@ fn a_subscription_ends_after_its_last_byte_with_the_number_of_streams() {
 #[test]
 fn a_long_group_that_is_sent_slowly_asks_for_no_timeout_in_the_past() {
     let mut now = Instant::now();
-    let mut track = Track::new(CacheLimits::default(), CODING);
+    let mut track = Track::new(CacheLimits::default());
     let mut viewer = Viewer::new(&track, subscription());
-    let seq = track.open(header(1), now).unwrap();
+    let seq = track.open(A, header(1), now).unwrap().unwrap();
     for id in 0..100 {
         now += Duration::from_millis(100);
         track.append(seq, object(id, 1000), now).unwrap();
@@ -207,18 +208,18 @@ proptest! {
         steps in prop::collection::vec((0u8..8, 1usize..3000, 0usize..4000, 0u64..900), 1..80),
     ) {
         let mut now = Instant::now();
-        let mut track = Track::new(CacheLimits { bytes: 20_000, age: Duration::from_secs(3) }, CODING);
+        let mut track = Track::new(CacheLimits { bytes: 20_000, age: Duration::from_secs(3) });
         let mut viewer = Viewer::new(&track, subscription());
         let (mut group, mut seq, mut next) = (0, None, 0);
         for (kind, size, room, wait) in steps {
             now += Duration::from_millis(wait);
             if kind == 0 || seq.is_none() {
-                if let Some(old) = seq { track.finish(old).unwrap(); }
+                if let Some(old) = seq { track.finish(old, now).unwrap(); }
                 // The end of a group is taken note of before the cache may forget it.
                 viewer.run(&track, 0, now);
                 group += 1;
                 next = 0;
-                seq = track.open(header(group), now);
+                seq = track.open(A, header(group), now).unwrap();
             }
             track.append(seq.unwrap(), object(next, size), now).unwrap();
             next += 1;

@@ -5,7 +5,10 @@ use moqt::ObjectHeader;
 
 use super::*;
 
-const CODING: IntCoding = IntCoding::LeadingOnes;
+mod merging;
+
+const A: SessionId = SessionId(1);
+const B: SessionId = SessionId(2);
 
 fn header(group: u64) -> SubgroupHeader {
     SubgroupHeader {
@@ -19,107 +22,161 @@ fn header(group: u64) -> SubgroupHeader {
     }
 }
 
-/// `count` objects of `size` bytes from object 0 on, as they are on the wire.
-fn objects(count: u64, size: usize) -> Bytes {
+/// Objects `ids` of `size` bytes, as they are on a stream after object `previous`.
+fn objects(ids: std::ops::Range<u64>, previous: Option<u64>, size: usize) -> Bytes {
     let mut buf = BytesMut::new();
-    for id in 0..count {
+    let mut previous = previous;
+    for id in ids {
         ObjectHeader {
             id,
-            previous: id.checked_sub(1),
+            previous,
             properties: None,
             payload: size as u64,
             status: ObjectStatus::Normal,
         }
         .encode(&mut buf, CODING);
         buf.resize(buf.len() + size, id as u8);
+        previous = Some(id);
     }
     buf.freeze()
+}
+
+/// All that is held of a subgroup.
+fn held(track: &Track, seq: SubgroupSeq) -> Vec<u8> {
+    let mut read = Vec::new();
+    track.subgroup(seq).expect("held").read(0, usize::MAX, &mut read);
+    read.concat()
+}
+
+fn malformed<T: std::fmt::Debug>(result: Result<T, TrackError>, why: &str) {
+    match result {
+        Err(TrackError::Malformed(reason)) => assert!(reason.contains(why), "{reason}"),
+        other => panic!("{other:?} is not malformed because of {why}"),
+    }
 }
 
 #[test]
 fn a_viewer_joins_at_the_newest_groups_first_subgroup() {
     let now = Instant::now();
-    let mut track = Track::new(CacheLimits::default(), CODING);
+    let mut track = Track::new(CacheLimits::default());
     assert_eq!(track.join_seq(), 0);
-    track.open(header(7), now).unwrap();
-    let newest = track.open(header(8), now).unwrap();
-    assert_eq!(track.join_seq(), newest);
-}
-
-#[test]
-fn a_source_that_comes_back_goes_on_where_it_stopped() {
-    let now = Instant::now();
-    let mut track = Track::new(CacheLimits::default(), CODING);
-    let seq = track.open(header(1), now).unwrap();
-    let bytes = objects(4, 100);
-    track.append(seq, bytes.slice(..250), now).unwrap();
-    assert_eq!(track.open(header(1), now), None, "a second copy of what is arriving is ignored");
-    track.interrupt(seq);
-    assert_eq!(track.open(header(1), now), Some(seq));
-    for chunk in bytes.chunks(90) {
-        track.append(seq, Bytes::copy_from_slice(chunk), now).unwrap();
-    }
-    track.finish(seq).unwrap();
-    let mut read = Vec::new();
-    track.subgroup(seq).unwrap().read(0, usize::MAX, &mut read);
-    assert_eq!(read.concat(), bytes);
-    assert_eq!((track.objects_in(), track.bytes_in()), (4, bytes.len() as u64));
-}
-
-#[test]
-fn an_interrupted_group_is_given_up_when_a_newer_one_begins() {
-    let now = Instant::now();
-    let mut track = Track::new(CacheLimits::default(), CODING);
-    let seq = track.open(header(1), now).unwrap();
-    track.interrupt(seq);
-    track.open(header(2), now).unwrap();
-    assert!(matches!(track.subgroup(seq).unwrap().end(), SubgroupEnd::Reset(_)));
+    track.open(A, header(7), now).unwrap().unwrap();
+    track.open(A, header(8), now).unwrap().unwrap();
+    assert_eq!(track.join_seq(), 1);
 }
 
 #[test]
 fn a_group_that_never_ends_stays_within_the_bound() {
     let now = Instant::now();
-    let limits = CacheLimits { bytes: 10_000, age: Duration::from_secs(1) };
-    let mut track = Track::new(limits, CODING);
-    let seq = track.open(header(1), now).unwrap();
-    for chunk in objects(5_000, 100).chunks(777) {
-        track.append(seq, Bytes::copy_from_slice(chunk), now).unwrap();
+    let limits = CacheLimits { bytes: 50_000, age: Duration::from_secs(1) };
+    let mut track = Track::new(limits);
+    let feed = track.open(A, header(1), now).unwrap().unwrap();
+    for chunk in objects(0..5_000, None, 100).chunks(777) {
+        track.append(feed, Bytes::copy_from_slice(chunk), now).unwrap();
         assert!(track.held_bytes() <= limits.bytes, "{}", track.held_bytes());
     }
-    let held = track.subgroup(seq).unwrap();
+    let held = track.subgroup(0).unwrap();
     assert_eq!(held.object_count(), 5_000);
     let first = held.index_from(0);
     assert_eq!(held.object(first).unwrap().start, held.base());
 }
 
 #[test]
+fn an_object_that_never_ends_stays_within_the_bound() {
+    let now = Instant::now();
+    let limits = CacheLimits { bytes: 50_000, age: Duration::from_secs(1) };
+    let mut track = Track::new(limits);
+    let feed = track.open(A, header(1), now).unwrap().unwrap();
+    for chunk in objects(0..1, None, 1_000_000).chunks(1200) {
+        track.append(feed, Bytes::copy_from_slice(chunk), now).unwrap();
+        assert!(track.held_bytes() <= limits.bytes, "{}", track.held_bytes());
+    }
+}
+
+#[test]
+fn tiny_subgroups_without_end_stay_within_the_bound() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default());
+    for id in 0..10_000 {
+        let header = SubgroupHeader { subgroup: SubgroupId::Known(id), ..header(1) };
+        let feed = track.open(A, header, now).unwrap().unwrap();
+        track.append(feed, objects(id..id + 1, None, 1), now).unwrap();
+    }
+    assert!(track.subgroups.len() <= MAX_SUBGROUPS && track.feeds.len() <= MAX_SUBGROUPS);
+}
+
+#[test]
 fn old_groups_leave_and_the_newest_stays() {
     let now = Instant::now();
-    let mut track = Track::new(CacheLimits::default(), CODING);
+    let mut track = Track::new(CacheLimits::default());
     for group in 0..3 {
-        let seq = track.open(header(group), now).unwrap();
-        track.append(seq, objects(1, 10), now).unwrap();
-        track.finish(seq).unwrap();
+        let feed = track.open(A, header(group), now).unwrap().unwrap();
+        track.append(feed, objects(0..1, None, 10), now).unwrap();
+        track.finish(feed, now).unwrap();
     }
     track.evict(now + Duration::from_secs(60));
     assert!(track.subgroup(1).is_none() && track.subgroup(2).is_some());
+    let again = track.open(B, header(1), now + Duration::from_secs(61)).unwrap();
+    assert_eq!(again, None, "what was evicted is not taken for new");
+}
+
+#[test]
+fn the_cache_keeps_no_longer_than_the_publisher_allows() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default());
+    let mut properties = Properties::new();
+    properties.push_int(property::MAX_CACHE_DURATION, 500);
+    track.set_properties(properties);
+    for group in 0..2 {
+        let feed = track.open(A, header(group), now).unwrap().unwrap();
+        track.append(feed, objects(0..1, None, 10), now).unwrap();
+        track.finish(feed, now).unwrap();
+    }
+    track.evict(now + Duration::from_millis(500));
+    assert!(track.subgroup(0).is_some());
+    track.evict(now + Duration::from_millis(501));
+    assert!(track.subgroup(0).is_none());
 }
 
 #[test]
 fn the_newest_payload_is_the_last_whole_object() {
     let now = Instant::now();
-    let mut track = Track::new(CacheLimits::default(), CODING);
-    let seq = track.open(header(1), now).unwrap();
-    let bytes = objects(3, 50);
-    track.append(seq, bytes.slice(..bytes.len() - 1), now).unwrap();
+    let mut track = Track::new(CacheLimits::default());
+    let feed = track.open(A, header(1), now).unwrap().unwrap();
+    let bytes = objects(0..3, None, 50);
+    track.append(feed, bytes.slice(..bytes.len() - 1), now).unwrap();
     assert_eq!(track.newest_payload(), Some(vec![1; 50]));
 }
 
 #[test]
 fn a_fin_inside_an_object_is_refused() {
     let now = Instant::now();
-    let mut track = Track::new(CacheLimits::default(), CODING);
-    let seq = track.open(header(1), now).unwrap();
-    track.append(seq, objects(1, 50).slice(..20), now).unwrap();
-    assert!(track.finish(seq).is_err());
+    let mut track = Track::new(CacheLimits::default());
+    let feed = track.open(A, header(1), now).unwrap().unwrap();
+    track.append(feed, objects(0..1, None, 50).slice(..20), now).unwrap();
+    assert!(matches!(track.finish(feed, now), Err(TrackError::Protocol(_))));
+    assert_eq!(track.subgroup(0).unwrap().end(), SubgroupEnd::Interrupted);
+}
+
+#[test]
+fn a_datagram_is_taken_once_and_kept_within_bounds() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits { bytes: 20_000, age: Duration::from_secs(9) });
+    let datagram = |object| Datagram {
+        track_alias: 0,
+        group: 3,
+        object,
+        priority: None,
+        properties: Bytes::new(),
+        end_of_group: false,
+        body: DatagramBody::Payload(Bytes::from_static(&[0; 100])),
+    };
+    for object in 0..1000 {
+        track.push_datagram(A, datagram(object), now).unwrap();
+        track.push_datagram(B, datagram(object), now).unwrap();
+        assert!(track.weight() <= 20_000);
+    }
+    assert_eq!((track.objects_in(), track.duplicates()), (1000, 1000));
+    let feed = track.open(A, header(3), now).unwrap().unwrap();
+    malformed(track.append(feed, objects(999..1000, None, 100), now), "datagram");
 }

@@ -1,0 +1,554 @@
+//! Several sources of one track become one ("Multiple Publishers", "Closing Subgroup Streams").
+//!
+//! A *feed* is one source's stream of a subgroup. [`Track::settle`] gives the subgroup whatever
+//! the feed has next and drops what is there already. A feed is *ahead* when its next object does
+//! not follow the last one held: it waits until others filled the gap, or until no feed is left
+//! that could; then the subgroup as it is ends, and its rest begins another.
+
+use super::*;
+use feed::Mark;
+
+/// Most that one feed may keep while it is ahead, bytes and what objects cost besides.
+const MAX_PENDING: u64 = 4 * 1024 * 1024;
+/// All feeds together may keep one part in this many of what the track may hold.
+const MAX_PENDING_SHARE: u64 = 4;
+/// How long a source may be silent while others go on before nobody waits for it.
+const SILENCE: Duration = Duration::from_millis(150);
+
+/// How a feed stands after it gave what it could.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// All it has is given.
+    Current,
+    /// It has more, which does not follow what is held.
+    Ahead,
+}
+
+/// Whether `next` comes right after `last`: one is after the other on the feed, or no Object ID
+/// lies between.
+fn follows(feed: &Feed, next: u64, last: u64) -> bool {
+    feed.previous == Some(last) || last.checked_add(1) == Some(next)
+}
+
+impl Track {
+    /// A source begins a stream of a subgroup. `None`: nothing of it is wanted, because all of it
+    /// is here already or was, or because it cannot be joined to what is here.
+    pub fn open(
+        &mut self,
+        source: SessionId,
+        header: SubgroupHeader,
+        now: Instant,
+    ) -> Result<Option<FeedId>, TrackError> {
+        self.outlive(source, header.group, now);
+        let id = FeedId(self.next_feed);
+        self.next_feed += 1;
+        self.feeds.insert(id, Feed::new(source, header, now));
+        // Which subgroup it is may not be known before its first object.
+        if let SubgroupId::Known(subgroup) = header.subgroup
+            && !self.attach(id, subgroup, now)?
+        {
+            self.forget(id);
+            return Ok(None);
+        }
+        Ok(Some(id))
+    }
+
+    /// Whether more of a feed is wanted. If not its stream may be stopped; it need not be.
+    pub fn wants(&self, feed: FeedId) -> bool {
+        self.feeds.contains_key(&feed)
+    }
+
+    /// The next bytes of a feed; those of one that is not wanted any more are ignored.
+    pub fn append(&mut self, id: FeedId, bytes: Bytes, now: Instant) -> Result<(), TrackError> {
+        let Some(feed) = self.feeds.get_mut(&id) else { return Ok(()) };
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = feed.take(bytes, now) {
+            self.lose(id, SubgroupEnd::Interrupted, now);
+            return Err(error.into());
+        }
+        let first = feed.queue.front().map(|mark| mark.object.id);
+        if feed.seq.is_none()
+            && let Some(first) = first
+            && !self.attach(id, first, now)?
+        {
+            self.forget(id);
+            return Ok(());
+        }
+        let result = self.settle_with_others(id, now);
+        if result.is_err() {
+            self.lose(id, SubgroupEnd::Reset(ResetCode::MALFORMED_TRACK), now);
+        }
+        if self.is_over_full() {
+            self.shrink(now);
+        }
+        result
+    }
+
+    /// A feed's stream ended with a FIN: the source has no more of the subgroup.
+    pub fn finish(&mut self, id: FeedId, now: Instant) -> Result<(), TrackError> {
+        let Some(feed) = self.feeds.get_mut(&id) else { return Ok(()) };
+        if !feed.at_boundary() {
+            self.lose(id, SubgroupEnd::Interrupted, now);
+            let error = ProtocolError::violation("a subgroup stream ended inside an object");
+            return Err(error.into());
+        }
+        feed.finished = true;
+        let result = self.take_final(id).and_then(|()| self.settle_with_others(id, now));
+        if result.is_err() {
+            self.lose(id, SubgroupEnd::Reset(ResetCode::MALFORMED_TRACK), now);
+        }
+        result
+    }
+
+    /// The source reset a feed's stream.
+    pub fn reset(&mut self, id: FeedId, code: ResetCode, now: Instant) {
+        self.lose(id, SubgroupEnd::Reset(code), now);
+    }
+
+    /// A feed broke off because its source went away; another, or the same, may go on with the
+    /// subgroup.
+    pub fn interrupt(&mut self, id: FeedId, now: Instant) {
+        self.lose(id, SubgroupEnd::Interrupted, now);
+    }
+
+    /// A source went away with all its feeds.
+    pub fn handle_source_gone(&mut self, source: SessionId, now: Instant) {
+        let theirs = self.feeds.iter().filter(|(_, feed)| feed.source == source);
+        for id in theirs.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.interrupt(id, now);
+        }
+    }
+
+    /// What a group newer than all tells: older subgroups whose sources have been silent for a
+    /// while are not to be waited for. Most often their source is this one, restarted, whose old
+    /// session only seems alive.
+    fn outlive(&mut self, source: SessionId, group: u64, now: Instant) {
+        if self.newest_group().is_none_or(|newest| group <= newest) {
+            return;
+        }
+        for held in &mut self.subgroups {
+            let silent = |id: &FeedId| {
+                self.feeds.get(id).is_none_or(|feed| {
+                    feed.source != source && now.saturating_duration_since(feed.heard) >= SILENCE
+                })
+            };
+            if held.end == SubgroupEnd::Open && held.feeds.iter().all(silent) {
+                held.end = SubgroupEnd::Interrupted;
+            }
+        }
+    }
+
+    /// Leads a feed to its subgroup; `false`: nothing of it is wanted.
+    fn attach(&mut self, id: FeedId, subgroup: u64, now: Instant) -> Result<bool, TrackError> {
+        let Some(feed) = self.feeds.get_mut(&id) else { return Ok(false) };
+        let header = feed.header;
+        if let Some(seq) = self.find(header.group, subgroup) {
+            let default = self.default_priority();
+            let Some(held) = self.subgroup_mut(seq) else { return Ok(false) };
+            let priority = |header: &SubgroupHeader| header.priority.unwrap_or(default);
+            if priority(&held.header) != priority(&header) {
+                let (ours, theirs) = (priority(&held.header), priority(&header));
+                self.forget(id);
+                return Err(TrackError::Malformed(format!(
+                    "subgroup {subgroup} of group {} has priority {ours} and priority {theirs}",
+                    header.group
+                )));
+            }
+            let reset = matches!(held.end, SubgroupEnd::Reset(_));
+            let alike = held.header.properties == header.properties;
+            if held.end == SubgroupEnd::Finished || !alike && !reset && !held.is_empty() {
+                return Ok(false);
+            }
+            if held.end == SubgroupEnd::Interrupted {
+                held.end = SubgroupEnd::Open;
+            }
+            held.feeds.push(id);
+            if let Some(feed) = self.feeds.get_mut(&id) {
+                feed.seq = Some(seq);
+            }
+            return Ok(true);
+        }
+        let was_here = |gone: &Gone| {
+            gone.group == header.group
+                && gone.subgroup == subgroup
+                && now.saturating_duration_since(gone.at) < GONE
+        };
+        if self.gone.iter().any(was_here) {
+            return Ok(false);
+        }
+        // A newer group tells that nobody will go on with an interrupted older one.
+        for held in &mut self.subgroups {
+            if held.end == SubgroupEnd::Interrupted && held.header.group < header.group {
+                held.end = SubgroupEnd::Reset(ResetCode::INTERNAL_ERROR);
+            }
+        }
+        let seq = self.add(header, subgroup, now);
+        if let Some(held) = self.subgroup_mut(seq) {
+            held.feeds.push(id);
+        }
+        if let Some(feed) = self.feeds.get_mut(&id) {
+            feed.seq = Some(seq);
+        }
+        self.shrink(now);
+        Ok(self.feeds.contains_key(&id))
+    }
+
+    /// The newest part held of a subgroup.
+    fn find(&self, group: u64, subgroup: u64) -> Option<SubgroupSeq> {
+        let seqs = self.groups.get(group)?.subgroups.iter().rev().copied();
+        seqs.into_iter().find(|seq| self.subgroup(*seq).is_some_and(|held| held.id() == subgroup))
+    }
+
+    /// Takes note of what a feed's FIN says of its subgroup's and group's end.
+    fn take_final(&mut self, id: FeedId) -> Result<(), TrackError> {
+        let Some(feed) = self.feeds.get(&id) else { return Ok(()) };
+        let (header, Some(last)) = (feed.header, feed.last()) else { return Ok(()) };
+        if header.end_of_group
+            && let Some(object) = last.checked_add(1)
+        {
+            let after = Location { group: header.group, object };
+            self.groups.end_group(after).map_err(TrackError::Malformed)?;
+        }
+        let Some(held) = feed.seq.and_then(|seq| self.subgroup_mut(seq)) else { return Ok(()) };
+        let known = held.newest().map(|object| object.id).filter(|newest| *newest > last);
+        if let Some(other) = held.last.filter(|other| *other != last).or(known) {
+            return Err(TrackError::Malformed(format!(
+                "subgroup {} of group {} ends with object {last} and with object {other}",
+                held.id(),
+                header.group
+            )));
+        }
+        held.last = Some(last);
+        Ok(())
+    }
+
+    /// Gives a feed's bytes to its subgroup, and then those of others that waited for them.
+    fn settle_with_others(&mut self, id: FeedId, now: Instant) -> Result<(), TrackError> {
+        let standing = self.settle(id)?;
+        let Some(feed) = self.feeds.get(&id) else { return Ok(()) };
+        let Some(seq) = feed.seq else { return Ok(()) };
+        let alone = self.subgroup(seq).is_some_and(|held| held.feeds.len() == 1);
+        if alone && standing == Standing::Current && !feed.finished {
+            return Ok(());
+        }
+        self.settle_all(seq, now)?;
+        let over = |feed: &Feed| {
+            feed.cost() > MAX_PENDING || self.pending > self.limits.bytes / MAX_PENDING_SHARE
+        };
+        if self.feeds.get(&id).is_some_and(over) && self.settle(id)? == Standing::Ahead {
+            self.detach(id, SubgroupEnd::Interrupted);
+        }
+        Ok(())
+    }
+
+    /// Lets all feeds of a subgroup give what they can, until nothing moves any more.
+    fn settle_all(&mut self, mut seq: SubgroupSeq, now: Instant) -> Result<(), TrackError> {
+        loop {
+            let Some(held) = self.subgroup(seq) else { return Ok(()) };
+            let (before, feeds) = (held.len(), held.feeds.clone());
+            for id in feeds {
+                match self.settle(id) {
+                    Ok(Standing::Current) => self.complete(id, now),
+                    Ok(Standing::Ahead) => {}
+                    Err(error) => {
+                        self.detach(id, SubgroupEnd::Reset(ResetCode::MALFORMED_TRACK));
+                        return Err(error);
+                    }
+                }
+            }
+            if let Some(next) = self.give_up(seq, now) {
+                seq = next;
+            } else if self.subgroup(seq).is_none_or(|held| held.len() == before) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Stops waiting for sources that have been silent while others went on.
+    pub(super) fn release(&mut self, now: Instant) {
+        let waiting = |feed: &&Feed| {
+            feed.queue.front().is_some_and(|mark| {
+                !mark.begun && now.saturating_duration_since(mark.received) >= SILENCE
+            })
+        };
+        let seqs = self.feeds.values().filter(waiting).filter_map(|feed| feed.seq);
+        for seq in seqs.collect::<std::collections::BTreeSet<_>>() {
+            // What is wrong with a source it is told when it goes on.
+            let _ = self.settle_all(seq, now);
+        }
+    }
+
+    /// Gives a feed's bytes to its subgroup as far as they follow what is held.
+    fn settle(&mut self, id: FeedId) -> Result<Standing, TrackError> {
+        let Some(feed) = self.feeds.get_mut(&id) else { return Ok(Standing::Current) };
+        let at = feed.seq.and_then(|seq| seq.checked_sub(self.first_seq));
+        let held = at.and_then(|at| self.subgroups.get_mut(usize::try_from(at).ok()?));
+        let Some(held) = held else { return Ok(Standing::Current) };
+        let group = held.header.group;
+        let before = held.len();
+        // Up to where in the feed its bytes will be given, all at once.
+        let mut run = feed.start();
+        let mut standing = Standing::Current;
+        let mut result = Ok(());
+        while let Some(Mark { object, .. }) = feed.queue.front() {
+            let (id, from, status) = (object.id, object.start, object.status);
+            let (payload_start, payload_len) = (object.payload_start, object.payload_len);
+            let arrived = object.end().min(feed.offset());
+            let ends = object.end() <= feed.offset();
+            let len = held.len() + (run - feed.start());
+            let newest = held.newest().copied();
+            let old = newest.filter(|last| id < last.id || id == last.id && len >= last.end);
+            let begun = newest.filter(|last| id == last.id && len < last.end);
+            if old.is_some() {
+                feed.move_to(run, held);
+                if let Some(entry) = held.find(id).copied() {
+                    result = compare(feed, held, &entry);
+                    if result.is_err() {
+                        break;
+                    }
+                }
+                feed.drop_to(arrived);
+                run = feed.start();
+                if !ends {
+                    break;
+                }
+                if feed.pop().is_some_and(|mark| !mark.begun) {
+                    self.duplicates += 1;
+                }
+            } else if held.is_over() {
+                if held.end == SubgroupEnd::Finished {
+                    result = Err(TrackError::Malformed(format!(
+                        "object {id} follows the end of subgroup {} of group {group}",
+                        held.id()
+                    )));
+                    break;
+                }
+                // Of an object that broke off inside, only a whole copy is of use.
+                if feed.start() <= from {
+                    standing = Standing::Ahead;
+                    break;
+                }
+                feed.drop_to(arrived);
+                run = feed.start();
+                if !ends {
+                    break;
+                }
+                feed.pop();
+            } else if let Some(entry) = begun {
+                result = compare(feed, held, &entry);
+                if result.is_err() {
+                    break;
+                }
+                // Where in the feed the next byte is that is not held.
+                let next = payload_start + (len - entry.payload_start);
+                if run < next {
+                    feed.move_to(run, held);
+                    feed.drop_to(next.min(arrived));
+                    run = feed.start();
+                }
+                run = run.max(arrived);
+                if !ends {
+                    break;
+                }
+                if feed.pop().is_some_and(|mark| !mark.begun) {
+                    self.duplicates += 1;
+                }
+            } else {
+                let previous = newest.map(|last| last.id);
+                let begins = match previous {
+                    Some(last) => follows(feed, id, last),
+                    None => feed.at_first_object() || !held.header.first_object,
+                };
+                if !begins || held.header.properties != feed.header.properties && newest.is_some() {
+                    standing = Standing::Ahead;
+                    break;
+                }
+                let location = Location { group, object: id };
+                if held.last.is_some_and(|last| id > last) {
+                    result = Err(TrackError::Malformed(format!(
+                        "object {location} follows the last of its subgroup"
+                    )));
+                    break;
+                }
+                let taken = self.groups.get(group).is_some_and(|g| g.datagrams.contains_key(&id));
+                result = match taken {
+                    true => Err(two_preferences(location)),
+                    false => self.groups.observe(location, status).map_err(TrackError::Malformed),
+                };
+                if result.is_err() {
+                    break;
+                }
+                if newest.is_none() {
+                    held.header = SubgroupHeader {
+                        subgroup: held.header.subgroup,
+                        first_object: feed.at_first_object(),
+                        ..feed.header
+                    };
+                }
+                let mut header = payload_start - from;
+                if feed.previous != previous {
+                    feed.move_to(run, held);
+                    let (field, replaced) = feed.respell(id, previous);
+                    header = header - replaced + field.len() as u64;
+                    held.push(field);
+                    feed.drop_to(from + replaced);
+                }
+                let Some(mark) = feed.queue.front_mut() else { break };
+                (mark.begun, mark.compared) = (true, true);
+                held.begin(ObjectEntry {
+                    id,
+                    start: len,
+                    payload_start: len + header,
+                    end: (len + header).saturating_add(payload_len),
+                    received: mark.received,
+                    status,
+                });
+                self.objects_in += 1;
+                self.held_objects += 1;
+                if status == ObjectStatus::Normal {
+                    self.largest = self.largest.max(Some(location));
+                }
+                run = arrived;
+                if !ends {
+                    break;
+                }
+                feed.pop();
+            }
+        }
+        feed.move_to(run, held);
+        let cost = feed.cost();
+        self.pending = self.pending - feed.counted + cost;
+        feed.counted = cost;
+        let grown = held.len() - before;
+        self.held += grown;
+        self.bytes_in += grown;
+        result.map(|()| standing)
+    }
+
+    /// Ends the subgroup of a feed whose FIN came, once all of the feed is held.
+    fn complete(&mut self, id: FeedId, now: Instant) {
+        let Some(feed) = self.feeds.get(&id) else { return };
+        if !feed.finished || !feed.queue.is_empty() {
+            return;
+        }
+        let (last, seq) = (feed.last(), feed.seq);
+        self.forget(id);
+        let Some(held) = seq.and_then(|seq| self.subgroup_mut(seq)) else { return };
+        held.feeds.retain(|other| *other != id);
+        let whole = match held.newest() {
+            Some(newest) => last == Some(newest.id) && newest.end <= held.len(),
+            None => last.is_none() && held.feeds.is_empty(),
+        };
+        if whole && held.end != SubgroupEnd::Finished {
+            held.end = SubgroupEnd::Finished;
+            held.finished = Some(now);
+        } else if held.feeds.is_empty() && held.end == SubgroupEnd::Open {
+            held.end = SubgroupEnd::Interrupted;
+        }
+    }
+
+    /// When no feed can bring what comes next in a subgroup though one has what comes later: that
+    /// feed begins another part of it, whose number is returned ("If the relay does not know if an
+    /// Object is the next Object, it MUST reset the Subgroup stream and open a new one").
+    fn give_up(&mut self, seq: SubgroupSeq, now: Instant) -> Option<SubgroupSeq> {
+        let held = self.subgroup(seq)?;
+        let newest = held.newest();
+        // A part that is over may end inside an object, which a whole copy may begin anew.
+        let again = newest.filter(|last| held.is_over() && last.end > held.len());
+        let is_ahead = |feed: &&Feed| {
+            feed.queue.front().is_some_and(|Mark { object, .. }| {
+                newest.is_none_or(|last| object.id > last.id)
+                    || again.is_some_and(|last| object.id == last.id)
+                        && feed.start() <= object.start
+            })
+        };
+        let feeds = || held.feeds.iter().filter_map(|id| Some((*id, self.feeds.get(id)?)));
+        let next = |feed: &Feed| feed.queue.front().map(|mark| mark.object.id);
+        let (chosen, feed) =
+            feeds().filter(|(_, feed)| is_ahead(feed)).min_by_key(|(_, feed)| next(feed))?;
+        let silent = |since: Instant| now.saturating_duration_since(since) >= SILENCE;
+        let waited = feed.queue.front().is_some_and(|mark| silent(mark.received));
+        let hope = |feed: &Feed| !is_ahead(&feed) && !(waited && silent(feed.heard));
+        if !held.is_over() && feeds().any(|(_, feed)| hope(feed)) {
+            return None;
+        }
+        let header = SubgroupHeader {
+            first_object: held.is_empty() && feed.at_first_object(),
+            ..feed.header
+        };
+        let (subgroup, last) = (held.id(), held.last);
+        let next = self.add(header, subgroup, now);
+        let held = self.subgroup_mut(seq)?;
+        if !held.is_over() {
+            held.end = SubgroupEnd::Reset(ResetCode::INTERNAL_ERROR);
+        }
+        let mut feeds = std::mem::take(&mut held.feeds);
+        feeds.retain(|id| {
+            let alike =
+                self.feeds.get(id).is_some_and(|f| f.header.properties == header.properties);
+            if !alike {
+                self.forget(*id);
+            }
+            alike
+        });
+        // The chosen one goes first.
+        feeds.sort_by_key(|id| *id != chosen);
+        for id in &feeds {
+            if let Some(feed) = self.feeds.get_mut(id) {
+                feed.seq = Some(next);
+            }
+        }
+        let part = self.subgroup_mut(next)?;
+        part.last = last;
+        part.feeds = feeds;
+        self.shrink(now);
+        Some(next)
+    }
+
+    /// A feed ended before all of its subgroup came.
+    fn lose(&mut self, id: FeedId, end: SubgroupEnd, now: Instant) {
+        let seq = self.feeds.get(&id).and_then(|feed| feed.seq);
+        self.detach(id, end);
+        if let Some(seq) = seq {
+            // Others may have waited for it. What is wrong with them they are told when they go on.
+            let _ = self.settle_all(seq, now);
+        }
+    }
+
+    /// Takes a feed away from its subgroup, which ends so if it was the last.
+    fn detach(&mut self, id: FeedId, end: SubgroupEnd) {
+        let seq = self.feeds.get(&id).and_then(|feed| feed.seq);
+        self.forget(id);
+        if let Some(held) = seq.and_then(|seq| self.subgroup_mut(seq)) {
+            held.feeds.retain(|other| *other != id);
+            if held.feeds.is_empty() && held.end == SubgroupEnd::Open {
+                held.end = end;
+            }
+        }
+    }
+
+    /// Forgets a feed.
+    pub(super) fn forget(&mut self, id: FeedId) {
+        if let Some(feed) = self.feeds.remove(&id) {
+            self.pending -= feed.counted;
+        }
+    }
+}
+
+/// Checks a feed's next object against the copy held, once.
+fn compare(feed: &mut Feed, held: &Subgroup, entry: &ObjectEntry) -> Result<(), TrackError> {
+    let Some(mark) = feed.queue.front_mut() else { return Ok(()) };
+    if std::mem::replace(&mut mark.compared, true) {
+        return Ok(());
+    }
+    let object = &mark.object;
+    match held.differs(entry, object.payload_len, object.status, &object.properties) {
+        None => Ok(()),
+        Some(what) => {
+            let at = Location { group: held.header.group, object: object.id };
+            Err(TrackError::Malformed(format!("object {at} came twice with different {what}")))
+        }
+    }
+}
