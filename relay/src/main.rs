@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use config::{Certificate, Config, ConfigError};
 use http::{BroadcastInfo, View};
-use node::Node;
+use node::{Drain, Node};
 use transport::{Endpoint, EndpointOptions, Identity};
 
 /// Exit code for wrong usage or configuration.
@@ -108,5 +108,13 @@ impl View for Node {
 
     fn ready(&self) -> Result<(), String> {
         Node::ready(self)
+    }
+
+    fn end_session(&self, id: &str) -> bool {
+        Node::end_session(self, id)
+    }
+
+    fn drain(&self, drain: Drain) {
+        Node::drain(self, drain);
     }
 }

@@ -412,7 +412,7 @@ fn truth(text: &str) -> Option<bool> {
     }
 }
 
-fn parse_upstream(text: &str) -> Result<Url, String> {
+pub(crate) fn parse_upstream(text: &str) -> Result<Url, String> {
     const FORMS: &str = "use moqt://host:port or https://host:port/path";
     let url = Url::parse(text).map_err(|error| format!("{error}; {FORMS}"))?;
     if !matches!(url.scheme(), "moqt" | "https") {

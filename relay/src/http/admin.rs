@@ -1,4 +1,5 @@
-//! The admin API: how the node is, for probes, Prometheus and the dashboard. Read-only.
+//! The admin API: how the node is, for probes, Prometheus and the dashboard; and what an operator
+//! may tell it: to end a session, to let everyone go elsewhere.
 //!
 //! It has no password, so a browser must not be talked into reading it for a foreign page: requests
 //! that a page of another origin makes are refused, and on a loopback address also those that come
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, ORIGIN, X_CONTENT_TYPE_OPTIONS,
 };
@@ -18,7 +19,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
@@ -26,7 +27,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::{View, metrics};
+use super::{Drain, View, metrics};
 
 /// Between two lines of the feed.
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,9 +47,14 @@ pub(super) fn router(view: Arc<dyn View>, loopback: bool, stop: watch::Receiver<
         .route("/metrics", get(exposition))
         .route("/api/v1/nodes", get(nodes))
         .route("/api/v1/nodes/watch", get(feed))
+        .route("/api/v1/broadcasts", get(broadcasts))
+        .route("/api/v1/tracks", get(tracks))
+        .route("/api/v1/sessions", get(sessions))
+        .route("/api/v1/sessions/{id}", delete(end_session))
+        .route("/api/v1/drain", post(drain))
         .fallback(|| async { error(StatusCode::NOT_FOUND, "no such path") })
         .method_not_allowed_fallback(|| async {
-            error(StatusCode::METHOD_NOT_ALLOWED, "this API is read-only: use GET")
+            error(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method")
         })
         .layer(middleware::from_fn(move |request, next| guard(loopback, request, next)))
         .with_state(Admin { view, stop })
@@ -73,6 +79,62 @@ async fn exposition(State(admin): State<Admin>, headers: HeaderMap) -> Response 
 
 async fn nodes(State(admin): State<Admin>) -> Response {
     Json(admin.view.tree()).into_response()
+}
+
+async fn broadcasts(State(admin): State<Admin>) -> Response {
+    Json(admin.view.broadcasts()).into_response()
+}
+
+async fn tracks(State(admin): State<Admin>) -> Response {
+    Json(admin.view.node().tracks).into_response()
+}
+
+async fn sessions(State(admin): State<Admin>) -> Response {
+    Json(admin.view.node().sessions).into_response()
+}
+
+async fn end_session(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
+    if admin.view.end_session(&id) {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        error(StatusCode::NOT_FOUND, "no session of this node has that id")
+    }
+}
+
+/// What a drain is asked for with; all of it may be left out.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DrainRequest {
+    /// Where clients are to go: `moqt://` or `https://`.
+    to: Option<String>,
+    /// How long they have, seconds.
+    patience_s: Option<u32>,
+}
+
+/// Longest that a session may take to leave.
+const MAX_PATIENCE_S: u32 = 3600;
+/// What it gets if nothing is said.
+const PATIENCE_S: u32 = 30;
+
+async fn drain(State(admin): State<Admin>, body: Bytes) -> Response {
+    let request = match body.is_empty() {
+        true => Ok(DrainRequest::default()),
+        false => serde_json::from_slice::<DrainRequest>(&body),
+    };
+    let request = match request {
+        Ok(request) => request,
+        Err(wrong) => return error(StatusCode::BAD_REQUEST, &format!("not understood: {wrong}")),
+    };
+    let to = match request.to.as_deref().map(crate::config::parse_upstream).transpose() {
+        Ok(to) => to,
+        Err(wrong) => return error(StatusCode::BAD_REQUEST, &format!("to: {wrong}")),
+    };
+    let patience_s = request.patience_s.unwrap_or(PATIENCE_S);
+    if patience_s > MAX_PATIENCE_S {
+        return error(StatusCode::BAD_REQUEST, "patience_s: at most an hour, 3600");
+    }
+    admin.view.drain(Drain { to, patience: Duration::from_secs(patience_s.into()) });
+    StatusCode::ACCEPTED.into_response()
 }
 
 async fn feed(State(admin): State<Admin>) -> Response {

@@ -1,8 +1,8 @@
 //! Everything the relay says in HTTP, apart from the media path: the page with the player, on plain
 //! HTTP and HTTPS, and the admin API on a port of its own.
 //!
-//! Goes in: requests, and what the node tells through [`View`]. Comes out: answers, nothing else; no
-//! request changes the node. [`bind`] takes the ports, so that a busy one is found before anything
+//! Goes in: requests, and what the node tells through [`View`]. Comes out: answers, and the few
+//! commands that an operator may give. [`bind`] takes the ports, so that a busy one is found before anything
 //! is served; [`Servers::serve`] runs until told to stop, then lets answers finish for a moment.
 
 use std::io;
@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use transport::Identity;
 
 use crate::config::Config;
+use crate::node::Drain;
 
 mod admin;
 mod idle;
@@ -45,6 +46,10 @@ pub(crate) trait View: Send + Sync + 'static {
     fn broadcasts(&self) -> Vec<BroadcastInfo>;
     /// Whether it listens and its upstream (if any) is connected; if not, why not.
     fn ready(&self) -> Result<(), String>;
+    /// Ends a session, if it is open: whether it was.
+    fn end_session(&self, id: &str) -> bool;
+    /// Tells everyone to leave, and takes no one in any more.
+    fn drain(&self, drain: Drain);
 }
 
 /// One live broadcast, as `/api/broadcasts` lists it.

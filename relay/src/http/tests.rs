@@ -26,6 +26,7 @@ use crate::config::Certificate;
 struct Fake {
     trees: AtomicU64,
     unready: Option<&'static str>,
+    drained: std::sync::Mutex<Option<Drain>>,
 }
 
 impl View for Fake {
@@ -63,6 +64,14 @@ impl View for Fake {
 
     fn ready(&self) -> Result<(), String> {
         self.unready.map_or(Ok(()), |reason| Err(reason.into()))
+    }
+
+    fn end_session(&self, id: &str) -> bool {
+        id == "7"
+    }
+
+    fn drain(&self, drain: Drain) {
+        *self.drained.lock().unwrap() = Some(drain);
     }
 }
 

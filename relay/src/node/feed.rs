@@ -14,7 +14,7 @@ use moqt::{
 };
 use relay_core::{Peer, RouteAction, SessionId, TrackId};
 use stats::NodeSnapshot;
-use transport::DATA_VERSION;
+use transport::CANONICAL;
 
 use super::{Mail, Node, SharedTrack, lock, report_namespace};
 
@@ -187,7 +187,7 @@ impl Feed {
             payload: payload.len() as u64,
             status: ObjectStatus::Normal,
         }
-        .encode(&mut head, DATA_VERSION.int_coding());
+        .encode(&mut head, CANONICAL.int_coding());
         if let Ok(Some(feed)) = state.open(SELF, header, now) {
             // Our own bytes cannot break the protocol.
             let _ = state.append(feed, head.freeze(), now);

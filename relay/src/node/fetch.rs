@@ -11,10 +11,10 @@ use moqt::{
     Gap, GroupOrder, Location, LocationRange, Parameters, Request, RequestError, RequestErrorCode,
     RequestId, ResetCode, Response, TrackStatus,
 };
-use relay_core::{FetchPart, SessionId};
+use relay_core::{FetchCursor, FetchStep, FetchedObject, Part, SessionId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use transport::{Connection, DATA_VERSION, ReadError, RecvStream, SendStream};
+use transport::{CANONICAL, Connection, RecvStream, SendStream};
 
 use super::session::{Answer, Ask, AskedStream};
 use super::{Mail, Node, SharedTrack, lock};
@@ -51,7 +51,7 @@ pub(super) struct Job {
     pub(super) priority: Arc<AtomicU8>,
 }
 
-/// Why a job ends early.
+/// Why a job ends early. Whatever was sent is cut.
 enum Stop {
     /// The request is refused.
     Refused(RequestError),
@@ -108,70 +108,101 @@ impl Job {
             return Err(invalid(format!("{} begins after {largest}", range.start)));
         }
         let range = LocationRange { end: range.end.min(largest), ..range };
-        let end_of_track = track.read().final_location() == Some(range.end);
+        let end_of_track = range.end == largest && track.read().is_ended();
         self.respond(Response::FetchOk(FetchOk {
             end_of_track,
             end: range.end,
             parameters: Parameters::default(),
             properties,
         }));
-        let parts = track.read().plan(range.start, range.end, self.order);
         let mut out = Out::open(self).await?;
+        let sent = self.send(track, range, &mut out).await;
+        out.end(sent)
+    }
+
+    /// Sends a range of a track, from here and from sources.
+    async fn send(
+        &self,
+        track: &SharedTrack,
+        range: LocationRange,
+        out: &mut Out,
+    ) -> Result<(), Stop> {
+        let parts = track.read().plan(range.start, range.end, self.order, now());
         let deadline = Instant::now() + self.timeout.unwrap_or(PATIENCE).min(PATIENCE);
         for part in parts {
             match part {
-                FetchPart::Held(held) => {
-                    let mut cursor = held;
-                    loop {
-                        let next = track.read().fetch_next(&mut cursor);
-                        let Some(object) = next else { break };
-                        if track.malformed.load(Ordering::Relaxed) {
-                            out.reset(ResetCode::MALFORMED_TRACK);
-                            return Err(Stop::Gone);
-                        }
-                        out.object(&object).await?;
-                    }
+                Part::Held { start, end } => {
+                    self.serve_held(track, LocationRange { start, end }, deadline, out).await?;
                 }
-                FetchPart::Missing { start, end } => {
-                    let missing = LocationRange { start, end };
-                    let gap = self.fill(missing, deadline, &mut out).await?;
-                    if let Some(gap) = gap {
-                        out.gap(missing, gap).await?;
-                    }
+                Part::Missing { start, end } => {
+                    self.fill(LocationRange { start, end }, deadline, out).await?;
                 }
             }
         }
-        out.finish();
         Ok(())
     }
 
-    /// Gets a range from a source; why what was not got is missing.
+    /// Sends what is here, as slowly as the peer takes it. Some may go meanwhile.
+    async fn serve_held(
+        &self,
+        track: &SharedTrack,
+        range: LocationRange,
+        deadline: Instant,
+        out: &mut Out,
+    ) -> Result<(), Stop> {
+        let mut cursor = FetchCursor::new(range.start, range.end, self.order);
+        loop {
+            let mut changed = std::pin::pin!(track.changed.notified());
+            changed.as_mut().enable();
+            if track.malformed.load(Ordering::Relaxed) {
+                return Err(Stop::Reset(ResetCode::MALFORMED_TRACK));
+            }
+            let step = cursor.poll(&track.read(), now());
+            match step {
+                FetchStep::Object(object) => out.object(&object).await?,
+                FetchStep::Wait => changed.await,
+                FetchStep::Missing { start, end } => {
+                    self.fill(LocationRange { start, end }, deadline, out).await?;
+                }
+                FetchStep::Done => return Ok(()),
+            }
+        }
+    }
+
+    /// Gets a range from a source, and marks what was not got.
     async fn fill(
+        &self,
+        range: LocationRange,
+        deadline: Instant,
+        out: &mut Out,
+    ) -> Result<(), Stop> {
+        match self.fill_from_source(range, deadline, out).await? {
+            Some(gap) => out.gap(range, gap).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn fill_from_source(
         &self,
         range: LocationRange,
         deadline: Instant,
         out: &mut Out,
     ) -> Result<Option<Gap>, Stop> {
         if self.timeout == Some(Duration::ZERO) {
-            return Ok(Some(Gap::Unknown));
+            return Ok(Some(Gap::TimedOut));
         }
         let Some(mut heard) = self.ask(range) else { return Ok(Some(Gap::Unknown)) };
         loop {
-            let next = tokio::time::timeout_at(deadline, heard.recv());
-            match next.await {
+            match tokio::time::timeout_at(deadline, heard.recv()).await {
                 Err(_) => return Ok(Some(Gap::TimedOut)),
-                Ok(None) | Ok(Some(AskedStream::Answer(Response::Error(_)))) => {
+                Ok(None | Some(AskedStream::Answer(Response::Error(_)))) => {
                     return Ok(Some(Gap::Unknown));
                 }
                 Ok(Some(AskedStream::Answer(_) | AskedStream::Ended(None))) => {}
                 Ok(Some(AskedStream::Ended(Some(_)))) => return Ok(Some(Gap::Unknown)),
                 Ok(Some(AskedStream::Data { head, stream })) => {
-                    let piped =
-                        tokio::time::timeout_at(deadline, out.pipe(head, stream, self.order));
-                    return match piped.await {
-                        Err(_) => Ok(Some(Gap::TimedOut)),
-                        Ok(piped) => Ok((!piped?).then_some(Gap::Unknown)),
-                    };
+                    let piped = out.pipe(head, stream, self.order, deadline).await?;
+                    return Ok((!piped).then_some(Gap::Unknown));
                 }
             }
         }
@@ -212,12 +243,12 @@ impl Job {
         }
         let Some((head, stream)) = data else { return Ok(()) };
         let mut out = Out::open(self).await?;
-        if out.pipe(head, stream, self.order).await? {
-            out.finish();
-            Ok(())
-        } else {
-            Err(Stop::Reset(ResetCode::UNKNOWN_OBJECT_STATUS))
-        }
+        let sent = match out.pipe(head, stream, self.order, deadline).await {
+            Ok(false) => Err(Stop::Reset(ResetCode::UNKNOWN_OBJECT_STATUS)),
+            Ok(true) => Ok(()),
+            Err(stop) => Err(stop),
+        };
+        out.end(sent)
     }
 
     /// Sends a FETCH to whoever may have the objects.
@@ -260,6 +291,10 @@ fn ask(
     Some(hears)
 }
 
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
 fn nobody(name: &FullTrackName) -> RequestError {
     RequestError::new(RequestErrorCode::DOES_NOT_EXIST, format!("nobody publishes {name}"))
 }
@@ -287,9 +322,9 @@ impl Out {
         let set = job.priority.load(Ordering::Relaxed);
         stream.set_priority(relay_core::fetch_priority(set));
         let mut head = BytesMut::new();
-        FetchHeader { request: job.request }.encode(&mut head, DATA_VERSION.int_coding());
+        FetchHeader { request: job.request }.encode(&mut head, CANONICAL.int_coding());
         stream.write_all(head.freeze()).await?;
-        let writer = FetchWriter::new(DATA_VERSION, job.order);
+        let writer = FetchWriter::new(CANONICAL, job.order);
         Ok(Self { stream: Some(stream), writer, priority: Arc::clone(&job.priority), set })
     }
 
@@ -303,8 +338,8 @@ impl Out {
         Ok(stream.write_all(bytes).await?)
     }
 
-    async fn object(&mut self, object: &relay_core::FetchedObject) -> Result<(), Stop> {
-        let length = object.payload.iter().map(|chunk| chunk.len() as u64).sum();
+    async fn object(&mut self, object: &FetchedObject) -> Result<(), Stop> {
+        let length = object.payload_len();
         let mut head = BytesMut::new();
         let written = self.writer.object(
             object.location,
@@ -337,8 +372,9 @@ impl Out {
         head: Bytes,
         mut stream: RecvStream,
         order: GroupOrder,
+        deadline: Instant,
     ) -> Result<bool, Stop> {
-        let mut scanner = FetchScanner::new(DATA_VERSION, order);
+        let mut scanner = FetchScanner::new(CANONICAL, order);
         let mut chunk = head;
         // Payload bytes of the last object that are still to come.
         let mut payload = 0;
@@ -382,10 +418,13 @@ impl Out {
                     self.write_some(chunk.split_to(here as usize)).await?;
                 }
             }
-            match stream.read_chunk(READ).await {
-                Ok(Some(next)) => chunk = next,
-                Ok(None) => return Ok(scanner.at_boundary()),
-                Err(ReadError::Reset(_) | ReadError::Gone(_)) => return Ok(false),
+            let next = tokio::time::timeout_at(deadline, stream.read_chunk(READ)).await;
+            match next {
+                Ok(Ok(Some(next))) => chunk = next,
+                // An object that is cut short cannot be taken back.
+                _ if payload > 0 => return Err(Stop::Reset(ResetCode::UNKNOWN_OBJECT_STATUS)),
+                Ok(Ok(None)) => return Ok(scanner.at_boundary()),
+                Ok(Err(_)) | Err(_) => return Ok(false),
             }
         }
     }
@@ -394,10 +433,18 @@ impl Out {
         if bytes.is_empty() { Ok(()) } else { self.write(bytes).await }
     }
 
-    fn finish(mut self) {
-        if let Some(mut stream) = self.stream.take() {
-            stream.finish();
+    /// Finishes the stream, or cuts it.
+    fn end(mut self, sent: Result<(), Stop>) -> Result<(), Stop> {
+        match &sent {
+            Ok(()) => {
+                if let Some(mut stream) = self.stream.take() {
+                    stream.finish();
+                }
+            }
+            Err(Stop::Reset(code)) => self.reset(*code),
+            Err(_) => {}
         }
+        sent
     }
 
     fn reset(&mut self, code: ResetCode) {

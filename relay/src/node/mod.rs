@@ -19,8 +19,8 @@ mod uplink;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use moqt::{FullTrackName, Namespace, Setup};
@@ -33,6 +33,20 @@ use transport::{Endpoint, Identity};
 use crate::config::Config;
 use session::{Ask, SessionInfo};
 use snapshot::{Children, Totals, UplinkStatus};
+
+/// How long peers have to leave when the node ends.
+const LEAVE: Duration = Duration::from_millis(1500);
+/// How long after that their connections may take to close.
+const CLOSE: Duration = Duration::from_secs(1);
+
+/// That everyone is to leave ("GOAWAY").
+#[derive(Clone, Debug)]
+pub(crate) struct Drain {
+    /// Where clients are to go; `None`: here again, later.
+    pub(crate) to: Option<url::Url>,
+    /// How long they have.
+    pub(crate) patience: Duration,
+}
 
 /// Locks without minding a panic elsewhere: the state machines keep their invariants themselves.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -54,7 +68,8 @@ pub(crate) struct Node {
     totals: Totals,
     uplinks: Mutex<Vec<UplinkStatus>>,
     children: Mutex<Children>,
-    draining: AtomicBool,
+    /// Set once, when everyone is to leave.
+    draining: OnceLock<Drain>,
 }
 
 /// What a session is told by others.
@@ -74,6 +89,8 @@ pub(crate) struct SharedTrack {
     bytes_out: AtomicU64,
     /// What its publishers say contradicts itself: nothing of it is passed on any more.
     malformed: AtomicBool,
+    /// For tasks that wait for more of it.
+    changed: Notify,
 }
 
 impl SharedTrack {
@@ -90,6 +107,7 @@ impl SharedTrack {
         for signal in lock(&self.watchers).values() {
             signal.0.wake();
         }
+        self.changed.notify_waiters();
     }
 }
 
@@ -119,7 +137,7 @@ impl Node {
             totals: Totals::default(),
             uplinks: Mutex::new(uplinks),
             children: Mutex::default(),
-            draining: AtomicBool::new(false),
+            draining: OnceLock::new(),
             config,
         })
     }
@@ -140,7 +158,7 @@ impl Node {
             () = self.accept(&endpoint) => {}
             () = shutdown => {}
         }
-        self.drain(&endpoint).await;
+        self.end(&endpoint).await;
         for task in tasks {
             task.abort();
         }
@@ -148,6 +166,10 @@ impl Node {
 
     async fn accept(self: &Arc<Self>, endpoint: &Endpoint) {
         while let Some(incoming) = endpoint.accept().await {
+            if self.draining.get().is_some() {
+                incoming.refuse();
+                continue;
+            }
             let sessions = lock(&self.sessions).len();
             if sessions >= self.config.max_sessions {
                 tracing::warn!(remote = %incoming.remote_address(), sessions, "full: refused");
@@ -173,12 +195,27 @@ impl Node {
         }
     }
 
-    /// Refuses newcomers, tells everyone to go, waits a little, and closes.
-    async fn drain(self: &Arc<Self>, endpoint: &Endpoint) {
-        self.draining.store(true, Ordering::Relaxed);
+    /// Tells everyone to go. The first word stands.
+    pub(crate) fn drain(&self, drain: Drain) {
+        tracing::info!(to = drain.to.as_ref().map(url::Url::as_str), "draining");
+        let _ = self.draining.set(drain);
         for session in lock(&self.sessions).values() {
             session.signal.0.wake();
         }
+    }
+
+    /// Ends a session: whether it was open.
+    pub(crate) fn end_session(&self, id: &str) -> bool {
+        let Some(id) = id.parse().ok().map(SessionId) else { return false };
+        let Some(session) = lock(&self.sessions).get(&id).cloned() else { return false };
+        tracing::info!(session = id.0, "ended by the operator");
+        session.connection.close(moqt::SessionCode::NO_ERROR, "ended by the operator");
+        true
+    }
+
+    /// Refuses newcomers, tells everyone to go, waits a little, and closes.
+    async fn end(self: &Arc<Self>, endpoint: &Endpoint) {
+        self.drain(Drain { to: None, patience: LEAVE });
         let refuse = async {
             while let Some(incoming) = endpoint.accept().await {
                 incoming.refuse();
@@ -186,22 +223,22 @@ impl Node {
         };
         let gone = async {
             while !lock(&self.sessions).is_empty() {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         tokio::select! {
             () = refuse => {}
             () = gone => {}
-            () = tokio::time::sleep(session::GOAWAY_TIMEOUT) => {}
+            // Sessions themselves close those who do not leave.
+            () = tokio::time::sleep(LEAVE + CLOSE / 2) => {}
         }
         endpoint.close();
-        let patience = std::time::Duration::from_secs(1);
-        let _ = tokio::time::timeout(patience, endpoint.wait_idle()).await;
+        let _ = tokio::time::timeout(CLOSE, endpoint.wait_idle()).await;
     }
 
     async fn renew_certificate(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+            tokio::time::sleep(Duration::from_secs(3600)).await;
             if let Err(error) = self.identity.renew() {
                 tracing::error!(%error, "cannot renew the certificate");
             }
@@ -302,6 +339,7 @@ impl Node {
             watchers: Mutex::default(),
             bytes_out: AtomicU64::new(0),
             malformed: AtomicBool::new(false),
+            changed: Notify::new(),
         };
         let mut tracks = self.tracks.write().unwrap_or_else(PoisonError::into_inner);
         tracks.insert(id, Arc::new(track));

@@ -162,7 +162,7 @@ impl Node {
         let uplinks = lock(&self.uplinks);
         let connected = uplinks.iter().find(|uplink| uplink.state == UpstreamState::Connected);
         let lost = !uplinks.is_empty() && connected.is_none();
-        let draining = self.draining.load(Ordering::Relaxed);
+        let draining = self.draining.get().is_some();
         NodeSnapshot {
             node: self.config.node.clone(),
             parent: connected.and_then(|uplink| uplink.parent.clone()),
@@ -232,7 +232,7 @@ impl Node {
 
     /// Whether the node can serve; else why not.
     pub(crate) fn ready(&self) -> Result<(), String> {
-        if self.draining.load(Ordering::Relaxed) {
+        if self.draining.get().is_some() {
             return Err("draining".into());
         }
         let uplinks = lock(&self.uplinks);

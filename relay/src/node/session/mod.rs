@@ -28,15 +28,13 @@ use tokio::sync::mpsc;
 use transport::{Connection, Driver, DriverEvent, Error};
 
 use self::names::{Followed, Watched};
-use self::past::{Answer, Pasts};
+use self::past::Pasts;
 use self::serve::{Served, Stream};
 use self::upstream::{Ending, Fault, Ingest};
 use super::{Mail, Node, SharedTrack, Signal, lock};
 
-pub(super) use past::{Ask, AskedStream};
+pub(super) use past::{Answer, Ask, AskedStream};
 
-/// How long peers have to leave after GOAWAY.
-pub(super) const GOAWAY_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long we stay with a peer that said GOAWAY without saying how long.
 const GOAWAY_PATIENCE: Duration = Duration::from_secs(10);
 /// How often figures are brought up to date and the send window is fitted to the path.
@@ -63,7 +61,7 @@ pub(super) struct SessionState {
 }
 
 /// What whoever dialled a session hears of it while it runs.
-pub(super) trait Watch: Send {
+pub(super) trait Watch: Send + 'static {
     /// The peer's SETUP came.
     fn ready(&mut self, setup: &Setup);
     /// The peer asks us to leave, for elsewhere if it says so.
@@ -135,7 +133,7 @@ pub(super) async fn run(
         tick: Box::pin(tokio::time::sleep(TICK)),
         expiry: None,
         moving: None,
-        leaving: false,
+        leaving: None,
         node,
     };
     tracing::debug!(session = id.0, %remote, "session");
@@ -190,8 +188,8 @@ struct Session {
     expiry: Option<(Instant, Pin<Box<tokio::time::Sleep>>)>,
     /// The peer said GOAWAY: until when we stay at the latest.
     moving: Option<Instant>,
-    /// We said GOAWAY.
-    leaving: bool,
+    /// We said GOAWAY: until when the peer may stay.
+    leaving: Option<Instant>,
 }
 
 impl Session {
@@ -225,7 +223,7 @@ impl Session {
 
     /// Does what others want of this session. `true`: the peer was told something.
     fn poll_commands(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Error> {
-        let mut said = self.leave();
+        let mut said = self.leave(now);
         while let Poll::Ready(Some(fault)) = self.faults.poll_recv(cx) {
             self.handle_fault(fault, now);
             said = true;
@@ -245,13 +243,15 @@ impl Session {
     }
 
     /// Says goodbye once the node drains. `true`: the session was told something.
-    fn leave(&mut self) -> bool {
-        if !self.node.draining.load(Ordering::Relaxed) || std::mem::replace(&mut self.leaving, true)
-        {
+    fn leave(&mut self, now: Instant) -> bool {
+        let Some(drain) = self.node.draining.get().filter(|_| self.leaving.is_none()) else {
             return false;
-        }
-        let timeout = GOAWAY_TIMEOUT.as_millis() as u64;
-        let _ = self.driver.session_mut().go_away(Default::default(), timeout);
+        };
+        self.leaving = Some(now + drain.patience);
+        // "A client MUST NOT" say where to: only servers are found by a URI.
+        let to = drain.to.as_ref().filter(|_| self.peer != Peer::Uplink);
+        let uri = to.map_or_else(Default::default, |to| to.to_string().into());
+        let _ = self.driver.session_mut().go_away(uri, drain.patience.as_millis() as u64);
         true
     }
 
@@ -262,6 +262,11 @@ impl Session {
             self.tick.as_mut().reset((now + TICK).into());
             self.publish_figures(now);
             self.forget_unheard();
+            if self.leaving.is_some_and(|until| now >= until) {
+                let reason = "this relay leaves, and waited long enough";
+                self.driver.session_mut().close(SessionCode::GOAWAY_TIMEOUT, reason);
+                cx.waker().wake_by_ref();
+            }
             if let Some(until) = self.moving {
                 let relieved = lock(&self.node.router).is_relieved(self.id);
                 if relieved && self.node.has_other_uplink(self.id) || now >= until {

@@ -7,10 +7,7 @@
 use std::sync::atomic::AtomicU8;
 
 use bytes::Bytes;
-use moqt::{
-    Fetch, FetchOk, FetchRange, FullTrackName, GroupOrder, Location, LocationFilter, LocationRange,
-    RequestOk, TrackStatus,
-};
+use moqt::{Fetch, FetchRange, FullTrackName, GroupOrder, LocationRange, RequestOk, TrackStatus};
 use transport::RecvStream;
 
 use super::super::fetch;
