@@ -12,8 +12,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use moqt::{
-    Alias, Config, Datagram, Event, FetchHeader, Output, ProtocolError, RequestId, ResetCode,
-    Session, SessionCode, StreamId, StreamKind, SubgroupHeader,
+    Alias, Config, Datagram, Event, FetchHeader, Output, ProtocolError, Request, RequestId,
+    ResetCode, Response, Session, SessionCode, StreamId, StreamKind, SubgroupHeader,
 };
 
 use tokio::sync::{mpsc, oneshot};
@@ -55,6 +55,10 @@ pub enum DriverEvent {
     },
 }
 
+/// How long the streams of a subscription may come after its PUBLISH_DONE, which they race.
+const LATE_STREAMS: Duration = Duration::from_secs(2);
+/// Subscriptions that were just ended, at most.
+const MAX_DONE: usize = 256;
 /// Most bytes read of a data stream before its header must be whole: six integers and a byte.
 const MAX_HEADER: usize = 64;
 /// How long a peer may take to end its side of a request that is over.
@@ -140,6 +144,10 @@ pub struct Driver {
     /// Receiving sides of request streams are read by tasks; a forgotten one ends its task.
     reading: HashMap<StreamId, oneshot::Sender<ResetCode>>,
     waiting: Vec<(u64, SubgroupHeader, BytesMut, RecvStream)>,
+    /// What the peer's data streams call our subscriptions.
+    aliases: HashMap<RequestId, u64>,
+    /// Subscriptions that PUBLISH_DONE ended, by alias, and until when its streams may be late.
+    done: VecDeque<(Instant, u64, RequestId)>,
     /// Request streams that the peer opened, oldest first, and until when each may stay silent.
     silent: VecDeque<(Instant, StreamId)>,
     /// Bytes for control and request streams that QUIC has not taken yet.
@@ -177,6 +185,8 @@ impl Driver {
             writing: HashMap::new(),
             reading: HashMap::new(),
             waiting: Vec::new(),
+            aliases: HashMap::new(),
+            done: VecDeque::new(),
             silent: VecDeque::new(),
             unsent: Arc::default(),
             limits,
@@ -220,14 +230,9 @@ impl Driver {
         loop {
             self.carry_out();
             while let Some(event) = self.session.poll_event() {
-                // An answer may name an alias that streams are waiting for.
-                let names_alias = matches!(
-                    event,
-                    Event::Responded { response: moqt::Response::SubscribeOk(_), .. }
-                        | Event::Requested { request: moqt::Request::Publish(_), .. }
-                );
+                let named = self.follow_aliases(&event);
                 self.events.push_back(DriverEvent::Session(event));
-                if names_alias {
+                if named {
                     self.release_waiting();
                 }
             }
@@ -477,8 +482,51 @@ impl Driver {
             Alias::Unknown if self.waiting.len() < self.limits.waiting_streams => {
                 self.waiting.push((header.track_alias, header, head, stream));
             }
-            Alias::Unknown | Alias::Retired => stream.stop(ResetCode::CANCELLED),
+            Alias::Unknown => stream.stop(ResetCode::CANCELLED),
+            Alias::Retired => match self.done_request(header.track_alias) {
+                Some(request) => {
+                    let head = head.freeze();
+                    self.events.push_back(DriverEvent::Subgroup { request, header, head, stream });
+                }
+                None => stream.stop(ResetCode::CANCELLED),
+            },
         }
+    }
+
+    /// Keeps up with what aliases mean. `true`: the event named one, and streams may be waiting
+    /// for it.
+    fn follow_aliases(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Responded { id, response: Response::SubscribeOk(ok) } => {
+                self.aliases.insert(*id, ok.track_alias);
+                true
+            }
+            Event::Requested { id, request: Request::Publish(publish) } => {
+                self.aliases.insert(*id, publish.track_alias);
+                true
+            }
+            Event::Responded { id, response: Response::PublishDone(_) } => {
+                if let Some(alias) = self.aliases.remove(id) {
+                    if self.done.len() == MAX_DONE {
+                        self.done.pop_front();
+                    }
+                    self.done.push_back((Instant::now() + LATE_STREAMS, alias, *id));
+                }
+                false
+            }
+            Event::Responded { id, response: Response::Error(_) } | Event::Ended { id, .. } => {
+                self.aliases.remove(id);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// The subscription that PUBLISH_DONE ended just now, whose stream this is.
+    fn done_request(&mut self, alias: u64) -> Option<RequestId> {
+        let now = Instant::now();
+        self.done.retain(|(until, ..)| *until > now);
+        self.done.iter().rev().find(|(_, other, _)| *other == alias).map(|(.., id)| *id)
     }
 
     fn release_waiting(&mut self) {

@@ -5,6 +5,7 @@
 //! * [`Driver`] runs a [`moqt::Session`] over a [`Connection`]: it owns the control and request
 //!   streams and hands data streams, already told whose they are, to the application.
 //! * [`publish`] keeps a broadcast published at a relay, whatever happens to the connection.
+//! * [`subscribe`] is the other end: tracks received as whole objects.
 //! * [`Identity`] is a server's certificate, [`ClientTls`] what a client trusts.
 //!
 //! The application sees no quinn type; what it needs of a stream is on [`SendStream`] and
@@ -20,7 +21,13 @@ mod identity;
 mod limits;
 pub mod publish;
 mod stream;
+pub mod subscribe;
 mod trust;
+
+/// The draft whose layout data streams and datagrams have at this crate's API, whatever the
+/// connection speaks: give it to [`moqt::FetchScanner`] and [`moqt::FetchWriter`], and its
+/// [`moqt::Version::int_coding`] to everything else.
+pub const CANONICAL: moqt::Version = moqt::Version::Draft22;
 
 pub use backoff::Backoff;
 pub use client_tls::{ClientTls, Fingerprint};

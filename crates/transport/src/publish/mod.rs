@@ -74,13 +74,24 @@ pub async fn publish(
     broadcast: Broadcast,
     options: PublishOptions,
     shutdown: impl Future<Output = ()>,
-    mut on_status: impl FnMut(PublishStatus),
+    on_status: impl FnMut(PublishStatus),
 ) -> Result<(), Error> {
     let endpoint = Endpoint::client(EndpointConfig {
         idle_timeout: Duration::from_secs(5),
         keep_alive: Duration::from_secs(1),
         ..EndpointConfig::default()
     })?;
+    publish_on(&endpoint, broadcast, options, shutdown, on_status).await
+}
+
+/// The same from an endpoint that has its own versions and limits.
+pub async fn publish_on(
+    endpoint: &Endpoint,
+    broadcast: Broadcast,
+    options: PublishOptions,
+    shutdown: impl Future<Output = ()>,
+    mut on_status: impl FnMut(PublishStatus),
+) -> Result<(), Error> {
     tokio::pin!(shutdown);
     let mut backoff = Backoff::default();
     let mut relay = options.relay.clone();

@@ -1,0 +1,5 @@
+//! Two endpoints of ours on one machine: every draft on raw QUIC and on WebTransport.
+
+mod common;
+mod negotiation;
+mod publishing;
