@@ -189,12 +189,16 @@ impl Session {
         Subscription {
             alias: served.alias,
             start: range.map(|range| range.start),
-            end: range.map(|range| range.end).filter(|end| *end != Location::LAST),
+            end_group: range.map(|range| range.end.group).filter(|end| *end != u64::MAX),
             priority: served.priority(),
             order: served.order().unwrap_or(publisher_order),
             forward: served.is_forwarded(),
-            object_timeout: served.parameters.object_delivery_timeout,
-            subgroup_timeout: served.parameters.subgroup_delivery_timeout,
+            expiry: self.node.policy().expiry([
+                served.parameters.object_delivery_timeout,
+                served.parameters.subgroup_delivery_timeout,
+                track.properties().int(property::OBJECT_DELIVERY_TIMEOUT),
+                track.properties().int(property::SUBGROUP_DELIVERY_TIMEOUT),
+            ]),
         }
     }
 
@@ -232,12 +236,12 @@ impl Session {
         let served = &self.served[&id];
         let new = self.wanted(served, &state);
         debug_assert_eq!(new.alias, alias, "an update keeps the alias");
-        self.outbox.update(id, &state, |wanted| {
+        self.outbox.update(id, |wanted| {
             // Relative filters are relative to when they were said.
-            let (start, end) = (wanted.start, wanted.end);
+            let (start, end) = (wanted.start, wanted.end_group);
             *wanted = new;
             if !filtered {
-                (wanted.start, wanted.end) = (start, end);
+                (wanted.start, wanted.end_group) = (start, end);
             }
         });
         drop(state);
@@ -352,14 +356,9 @@ impl Session {
         match action {
             Action::Open { stream, priority } => {
                 let connection = self.driver.connection().clone();
-                let opening: Opening = Box::pin(async move { connection.open_data().await });
+                let opening: Opening = Box::pin(async move { connection.open_uni().await });
                 self.streams.insert(stream, Stream::Opening(opening, priority));
             }
-            Action::Priority { stream, priority } => match self.streams.get_mut(&stream) {
-                Some(Stream::Open(stream)) => stream.set_priority(priority),
-                Some(Stream::Opening(_, held)) => *held = priority,
-                None => {}
-            },
             Action::Finish(stream) => {
                 if let Some(Stream::Open(mut stream)) = self.streams.remove(&stream) {
                     stream.finish();
