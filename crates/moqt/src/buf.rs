@@ -194,6 +194,11 @@ impl Writer {
         self.coding
     }
 
+    /// Notes that something could not be appended.
+    pub(crate) fn overflow(&mut self) {
+        self.overflow = true;
+    }
+
     /// Appends a variable-length integer.
     pub fn int(&mut self, value: u64) {
         self.overflow |= value > self.coding.max();

@@ -15,6 +15,7 @@
 //!   replies in order.
 //! * Objects bypass the session: [`SubgroupHeader`], [`ObjectScanner`] and [`Datagram`] parse and
 //!   make data streams, and [`Session::track_alias`] says which request an alias belongs to.
+//!   [`Transcoder`] turns one draft's data stream into another's.
 //!
 //! # Errors
 //!
@@ -35,6 +36,7 @@ mod properties;
 mod scanner;
 mod session;
 mod token;
+mod transcode;
 mod version;
 
 pub use backfill::Backfill;
@@ -59,4 +61,5 @@ pub use properties::{Properties, PropertyValue, RawProperties, RawValue, propert
 pub use scanner::{ObjectMark, ObjectScanner};
 pub use session::{Alias, Config, Event, Limits, Output, Role, Session, StreamId, Transport};
 pub use token::AuthToken;
+pub use transcode::{TranscodeError, Transcoder};
 pub use version::Version;

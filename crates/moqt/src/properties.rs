@@ -309,8 +309,10 @@ impl Properties {
             match value {
                 PropertyValue::Int(value) => writer.int(*value),
                 PropertyValue::Bytes(value) => {
-                    let value = recode(*kind, value.clone(), self.coding, writer.coding());
-                    writer.prefixed(&value);
+                    match recode(*kind, value.clone(), self.coding, writer.coding()) {
+                        Some(value) => writer.prefixed(&value),
+                        None => writer.overflow(),
+                    }
                 }
             }
         }
@@ -344,15 +346,15 @@ impl Properties {
 }
 
 /// The value of a property in another coding: only Immutable Properties have integers inside.
-/// What cannot be parsed or said stays as it is.
-fn recode(kind: u64, value: Bytes, from: IntCoding, to: IntCoding) -> Bytes {
+/// What cannot be parsed stays as it is; `None`: it cannot be said.
+fn recode(kind: u64, value: Bytes, from: IntCoding, to: IntCoding) -> Option<Bytes> {
     if kind != property::IMMUTABLE || from == to {
-        return value;
+        return Some(value);
     }
     let mut writer = Writer::new(to);
     let mut previous = 0;
     for pair in RawProperties::new(&value, from) {
-        let Ok((kind, inner)) = pair else { return value };
+        let Ok((kind, inner)) = pair else { return Some(value) };
         writer.int(kind - previous);
         previous = kind;
         match inner {
@@ -360,10 +362,8 @@ fn recode(kind: u64, value: Bytes, from: IntCoding, to: IntCoding) -> Bytes {
             RawValue::Bytes(inner) => writer.prefixed(inner),
         }
     }
-    if writer.overflowed() || writer.len() as u64 > MAX_VALUE {
-        return value;
-    }
-    writer.finish()
+    let fits = !writer.overflowed() && writer.len() as u64 <= MAX_VALUE;
+    fits.then(|| writer.finish())
 }
 
 #[cfg(test)]

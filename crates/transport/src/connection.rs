@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use moqt::{Role, SessionCode, Transport, Version};
+use moqt::{Datagram, GroupOrder, Role, SessionCode, Transcoder, Transport, Version};
 
-use crate::{Error, RecvStream, SendStream};
+use crate::{CANONICAL, Error, RecvStream, SendStream};
 
 /// Bytes beyond the congestion window that may wait inside QUIC. What waits there can no longer
 /// be reordered or dropped by the relay, so it is kept to a few packets' worth.
@@ -112,32 +112,69 @@ impl Connection {
         self.session.set_max_concurrent_uni_streams(count.into());
     }
 
-    /// Opens a data stream, when the peer allows one more.
+    /// Opens a stream for a subgroup, when the peer allows one more. It takes SUBGROUP_HEADER and
+    /// objects as [`CANONICAL`] lays them out, which towards drafts 18 and 22 is without a copy.
+    pub async fn open_data(&self) -> Result<SendStream, Error> {
+        let (from, to) = (CANONICAL, self.version);
+        let differ = Transcoder::subgroups_differ(from, to);
+        let transcoder = differ.then(|| Transcoder::subgroup(from, to));
+        Ok(self.open_control().await?.rewriting(transcoder))
+    }
+
+    /// The same as [`Connection::open_data`].
     pub async fn open_uni(&self) -> Result<SendStream, Error> {
-        Ok(SendStream::new(self.session.open_uni().await?))
+        self.open_data().await
+    }
+
+    /// Opens a stream for the answer to a FETCH or fill that asked for `order`. It takes
+    /// FETCH_HEADER and objects as [`CANONICAL`] lays them out.
+    pub async fn open_fetch(&self, order: GroupOrder) -> Result<SendStream, Error> {
+        let (from, to) = (CANONICAL, self.version);
+        let differ = Transcoder::fetches_differ(from, to);
+        let transcoder = differ.then(|| Transcoder::fetch(order, from, to));
+        Ok(self.open_control().await?.rewriting(transcoder))
+    }
+
+    /// Opens a unidirectional stream whose bytes go out as they are.
+    pub(crate) async fn open_control(&self) -> Result<SendStream, Error> {
+        Ok(SendStream::new(self.session.open_uni().await?, self.version))
+    }
+
+    pub(crate) fn session(&self) -> &web_transport_quinn::Session {
+        &self.session
     }
 
     pub(crate) async fn open_bi(&self) -> Result<(SendStream, RecvStream), Error> {
         let (send, recv) = self.session.open_bi().await?;
-        Ok((SendStream::new(send), RecvStream::new(recv)))
+        Ok((SendStream::new(send, self.version), RecvStream::new(recv, self.version)))
     }
 
     pub(crate) async fn accept_uni(&self) -> Result<RecvStream, Error> {
-        Ok(RecvStream::new(self.session.accept_uni().await?))
+        Ok(RecvStream::new(self.session.accept_uni().await?, self.version))
     }
 
     pub(crate) async fn accept_bi(&self) -> Result<(SendStream, RecvStream), Error> {
         let (send, recv) = self.session.accept_bi().await?;
-        Ok((SendStream::new(send), RecvStream::new(recv)))
+        Ok((SendStream::new(send, self.version), RecvStream::new(recv, self.version)))
     }
 
     pub(crate) async fn read_datagram(&self) -> Result<Bytes, Error> {
         Ok(self.session.read_datagram().await?)
     }
 
-    /// Sends a datagram, or drops it when it is too large or the connection is gone.
+    /// Sends an object's datagram, in [`CANONICAL`] layout, or drops it: when it is too large, when
+    /// the peer's draft cannot say it, or when the connection is gone.
     pub fn send_datagram(&self, bytes: Bytes) -> bool {
-        self.session.send_datagram(bytes).is_ok()
+        self.datagram_bytes(bytes).is_some_and(|bytes| self.session.send_datagram(bytes).is_ok())
+    }
+
+    fn datagram_bytes(&self, bytes: Bytes) -> Option<Bytes> {
+        let (from, to) = (CANONICAL, self.version);
+        if !Transcoder::subgroups_differ(from, to) {
+            return Some(bytes);
+        }
+        let datagram = Datagram::decode(bytes, from.int_coding()).ok()??;
+        Some(datagram.transcode(from, to).ok()?.to_bytes(to.int_coding()))
     }
 
     /// Largest datagram that can be sent, bytes; 0: none.

@@ -13,12 +13,12 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use moqt::{
     Alias, Config, Datagram, Event, FetchHeader, Output, ProtocolError, Request, RequestId,
-    ResetCode, Response, Session, SessionCode, StreamId, StreamKind, SubgroupHeader,
+    ResetCode, Response, Session, SessionCode, StreamId, StreamKind, SubgroupHeader, Transcoder,
 };
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Connection, Error, Limits, ReadError, RecvStream, SendStream, WriteError};
+use crate::{CANONICAL, Connection, Error, Limits, ReadError, RecvStream, SendStream, WriteError};
 
 /// What the application gets.
 #[derive(Debug)]
@@ -26,7 +26,8 @@ use crate::{Connection, Error, Limits, ReadError, RecvStream, SendStream, WriteE
 pub enum DriverEvent {
     /// What the session said.
     Session(Event),
-    /// A subgroup of one of our subscriptions, or of a track published to us, begins.
+    /// A subgroup of one of our subscriptions, or of a track published to us, begins. Whatever the
+    /// peer speaks, its bytes are as [`CANONICAL`] lays them out.
     Subgroup {
         /// The subscription.
         request: RequestId,
@@ -37,7 +38,7 @@ pub enum DriverEvent {
         /// What is still to be read.
         stream: RecvStream,
     },
-    /// The objects of one of our fetches begin.
+    /// The objects of one of our fetches begin, as [`CANONICAL`] lays them out.
     Fetch {
         /// The fetch.
         request: RequestId,
@@ -46,7 +47,7 @@ pub enum DriverEvent {
         /// What is still to be read.
         stream: RecvStream,
     },
-    /// An object came as a datagram.
+    /// An object came as a datagram; its properties are as [`CANONICAL`] has them.
     Datagram {
         /// The subscription.
         request: RequestId,
@@ -143,7 +144,7 @@ pub struct Driver {
     writing: HashMap<StreamId, mpsc::UnboundedSender<Command>>,
     /// Receiving sides of request streams are read by tasks; a forgotten one ends its task.
     reading: HashMap<StreamId, oneshot::Sender<ResetCode>>,
-    waiting: Vec<(u64, SubgroupHeader, BytesMut, RecvStream)>,
+    waiting: Vec<(u64, SubgroupHeader, Bytes, RecvStream)>,
     /// What the peer's data streams call our subscriptions.
     aliases: HashMap<RequestId, u64>,
     /// Subscriptions that PUBLISH_DONE ended, by alias, and until when its streams may be late.
@@ -342,7 +343,7 @@ impl Driver {
         if self.control.is_none() {
             let (writer, commands) = self.orders();
             let c = self.connection.clone();
-            self.spawn(async move { Done::OpenedControl(commands, c.open_uni().await) });
+            self.spawn(async move { Done::OpenedControl(commands, c.open_control().await) });
             self.control = Some(writer);
         }
         self.control.as_ref().expect("set just above")
@@ -465,18 +466,34 @@ impl Driver {
                 self.session.handle_control(&head, false);
                 self.read_control(stream);
             }
-            Begun::Subgroup(header) => self.handle_subgroup(header, head, stream),
-            Begun::Fetch(header) => {
-                let request = header.request;
-                self.events.push_back(DriverEvent::Fetch { request, head: head.freeze(), stream });
+            Begun::Subgroup(header) => {
+                let (from, to) = (self.connection.version(), CANONICAL);
+                let differ = Transcoder::subgroups_differ(from, to);
+                let transcoder = differ.then(|| Transcoder::subgroup_objects(&header, from, to));
+                let (stream, head) =
+                    stream.rewritten(transcoder, head.freeze(), self.connection.session());
+                self.handle_subgroup(header, head, stream);
             }
+            Begun::Fetch(header) => self.handle_fetch(header.request, head.freeze(), stream),
         }
     }
 
-    fn handle_subgroup(&mut self, header: SubgroupHeader, head: BytesMut, mut stream: RecvStream) {
+    fn handle_fetch(&mut self, request: RequestId, head: Bytes, mut stream: RecvStream) {
+        let (from, to) = (self.connection.version(), CANONICAL);
+        let order = self.session.take_fetch_order(request);
+        let transcoder = match order {
+            _ if !Transcoder::fetches_differ(from, to) => None,
+            Some(order) => Some(Transcoder::fetch_objects(order, from, to)),
+            // Cancelled, or never asked for.
+            None => return stream.stop(ResetCode::CANCELLED),
+        };
+        let (stream, head) = stream.rewritten(transcoder, head, self.connection.session());
+        self.events.push_back(DriverEvent::Fetch { request, head, stream });
+    }
+
+    fn handle_subgroup(&mut self, header: SubgroupHeader, head: Bytes, mut stream: RecvStream) {
         match self.session.track_alias(header.track_alias) {
             Alias::Request(request) => {
-                let head = head.freeze();
                 self.events.push_back(DriverEvent::Subgroup { request, header, head, stream });
             }
             Alias::Unknown if self.waiting.len() < self.limits.waiting_streams => {
@@ -485,7 +502,6 @@ impl Driver {
             Alias::Unknown => stream.stop(ResetCode::CANCELLED),
             Alias::Retired => match self.done_request(header.track_alias) {
                 Some(request) => {
-                    let head = head.freeze();
                     self.events.push_back(DriverEvent::Subgroup { request, header, head, stream });
                 }
                 None => stream.stop(ResetCode::CANCELLED),
@@ -541,8 +557,10 @@ impl Driver {
     }
 
     fn handle_datagram(&mut self, bytes: Bytes) {
-        match Datagram::decode(bytes, self.connection.version().int_coding()) {
+        let version = self.connection.version();
+        match Datagram::decode(bytes, version.int_coding()) {
             Ok(Some(datagram)) => {
+                let Ok(datagram) = datagram.transcode(version, CANONICAL) else { return };
                 if let Alias::Request(request) = self.session.track_alias(datagram.track_alias) {
                     self.events.push_back(DriverEvent::Datagram { request, datagram });
                 }

@@ -1,11 +1,18 @@
-//! Streams with the draft's codes, whatever carries them.
+//! Streams with the draft's codes, whatever carries them; data streams in one layout, whatever the
+//! peer speaks.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use moqt::ResetCode;
+use bytes::{Buf, Bytes};
+use moqt::{ResetCode, SessionCode, TranscodeError, Transcoder, Version};
+
+/// Bytes rewritten for another draft at once. They are handed to QUIC before more are taken.
+const REWRITE: usize = 32 * 1024;
+/// Bytes asked for at once of a stream that is rewritten.
+const READ: usize = 32 * 1024;
 
 /// Why nothing more can be written.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -31,106 +38,270 @@ pub enum ReadError {
 
 /// The sending side of a stream. Dropping it finishes it.
 #[derive(Debug)]
-pub struct SendStream(web_transport_quinn::SendStream);
+pub struct SendStream {
+    stream: web_transport_quinn::SendStream,
+    version: Version,
+    rewriting: Option<Box<Rewriting>>,
+}
+
+/// A stream whose bytes become another draft's on their way.
+#[derive(Debug)]
+struct Rewriting {
+    transcoder: Transcoder,
+    /// What was rewritten and not handed on yet.
+    ready: VecDeque<Bytes>,
+    /// How many bytes of the caller's `ready` was made of.
+    owed: usize,
+}
 
 impl SendStream {
-    pub(crate) fn new(stream: web_transport_quinn::SendStream) -> Self {
-        Self(stream)
+    pub(crate) fn new(stream: web_transport_quinn::SendStream, version: Version) -> Self {
+        Self { stream, version, rewriting: None }
+    }
+
+    /// The same, taking the canonical layout.
+    pub(crate) fn rewriting(self, transcoder: Option<Transcoder>) -> Self {
+        let rewriting = transcoder
+            .map(|transcoder| Box::new(Rewriting { transcoder, ready: VecDeque::new(), owed: 0 }));
+        Self { rewriting, ..self }
     }
 
     /// Hands chunks to QUIC without copying them; whole chunks taken are left empty, a chunk
-    /// taken in part keeps its rest. Returns how many bytes were taken, at least one.
+    /// taken in part keeps its rest. Returns how many bytes were taken, at least one. After
+    /// `Pending` the next call must begin with the same bytes: some of them may be under way.
     pub fn poll_write_chunks(
         &mut self,
         cx: &mut Context<'_>,
         chunks: &mut [Bytes],
     ) -> Poll<Result<usize, WriteError>> {
-        // The future holds no state between polls: quinn keeps the waker by stream.
-        pin!(self.0.write_chunks(chunks))
-            .poll(cx)
-            .map_ok(|written| written.bytes)
-            .map_err(WriteError::from)
+        let version = self.version;
+        let error = |error| write_error(error, version);
+        let Some(rewriting) = &mut self.rewriting else {
+            // The future holds no state between polls: quinn keeps the waker by stream.
+            return pin!(self.stream.write_chunks(chunks))
+                .poll(cx)
+                .map_ok(|written| written.bytes)
+                .map_err(error);
+        };
+        if rewriting.owed == 0
+            && let Err(error) = rewriting.rewrite(chunks)
+        {
+            tracing::debug!(%error, "a stream cannot be said in the peer's draft");
+            self.reset(ResetCode::INTERNAL_ERROR);
+            return Poll::Ready(Err(WriteError::Stopped(ResetCode::INTERNAL_ERROR)));
+        }
+        while !rewriting.ready.is_empty() {
+            let rest = rewriting.ready.make_contiguous();
+            ready!(pin!(self.stream.write_chunks(rest)).poll(cx)).map_err(error)?;
+            rewriting.ready.retain(|chunk| !chunk.is_empty());
+        }
+        let taken = std::mem::take(&mut rewriting.owed);
+        let mut left = taken;
+        for chunk in chunks {
+            let now = left.min(chunk.len());
+            chunk.advance(now);
+            left -= now;
+        }
+        Poll::Ready(Ok(taken))
     }
 
     /// Hands all of `bytes` to QUIC.
     pub async fn write_all(&mut self, bytes: Bytes) -> Result<(), WriteError> {
-        Ok(self.0.write_chunk(bytes).await?)
+        let mut chunk = [bytes];
+        while !chunk[0].is_empty() {
+            std::future::poll_fn(|cx| self.poll_write_chunks(cx, &mut chunk)).await?;
+        }
+        Ok(())
     }
 
     /// Waits until the peer asks to stop (its code), or has everything (`None`).
     pub async fn stopped(&self) -> Result<Option<ResetCode>, WriteError> {
-        match self.0.stopped().await {
-            Ok(code) => Ok(code.map(|code| ResetCode(code.into()))),
+        match self.stream.stopped().await {
+            Ok(code) => Ok(code.map(|code| ResetCode::from_wire(code.into(), self.version))),
             Err(error) => Err(WriteError::Gone(error.to_string())),
         }
     }
 
     /// Ends the stream after what was written. A stream that is over already stays so.
     pub fn finish(&mut self) {
-        let _ = self.0.finish();
+        match &self.rewriting {
+            // Its writer ended it inside a header: what is missing must not look complete.
+            Some(rewriting) if !rewriting.transcoder.at_boundary() => {
+                self.reset(ResetCode::INTERNAL_ERROR);
+            }
+            _ => drop(self.stream.finish()),
+        }
     }
 
     /// Abandons the stream: what was not sent yet never will be.
     pub fn reset(&mut self, code: ResetCode) {
-        let _ = self.0.reset(wire_code(code));
+        let _ = self.stream.reset(wire_code(code, self.version));
     }
 
     /// Streams of a higher priority are sent first; equal ones share.
     pub fn set_priority(&self, priority: i32) {
-        let _ = self.0.set_priority(priority);
+        let _ = self.stream.set_priority(priority);
+    }
+}
+
+impl Rewriting {
+    /// Rewrites the beginning of `chunks`, and remembers how much of them that was.
+    fn rewrite(&mut self, chunks: &[Bytes]) -> Result<(), TranscodeError> {
+        let Self { transcoder, ready, owed } = self;
+        for chunk in chunks {
+            let now = chunk.len().min(REWRITE - *owed);
+            transcoder.transcode(&chunk.slice(..now), |bytes| ready.push_back(bytes))?;
+            *owed += now;
+        }
+        Ok(())
     }
 }
 
 /// The receiving side of a stream. Dropping it asks the peer to stop.
 #[derive(Debug)]
-pub struct RecvStream(web_transport_quinn::RecvStream);
+pub struct RecvStream {
+    stream: web_transport_quinn::RecvStream,
+    version: Version,
+    rewritten: Option<Box<Rewritten>>,
+}
+
+/// A stream whose bytes come in another draft's layout.
+#[derive(Debug)]
+struct Rewritten {
+    transcoder: Transcoder,
+    ready: VecDeque<Bytes>,
+    /// To be closed when the stream breaks its draft's rules: nobody behind can see that.
+    session: web_transport_quinn::Session,
+}
 
 impl RecvStream {
-    pub(crate) fn new(stream: web_transport_quinn::RecvStream) -> Self {
-        Self(stream)
+    pub(crate) fn new(stream: web_transport_quinn::RecvStream, version: Version) -> Self {
+        Self { stream, version, rewritten: None }
+    }
+
+    /// The same, giving the canonical layout of what follows the stream's header, of which `head`
+    /// is the first that came. Returns what is to be had at once.
+    pub(crate) fn rewritten(
+        self,
+        transcoder: Option<Transcoder>,
+        head: Bytes,
+        session: &web_transport_quinn::Session,
+    ) -> (Self, Bytes) {
+        let Some(transcoder) = transcoder else { return (self, head) };
+        let session = session.clone();
+        let rewritten = Rewritten { transcoder, ready: VecDeque::new(), session };
+        let mut this = Self { rewritten: Some(Box::new(rewritten)), ..self };
+        // One that is wrong from the start has closed the session, which whoever reads will see.
+        let _ = this.rewrite(&head);
+        (this, Bytes::new())
     }
 
     /// The next bytes in order, or `None` after the last.
     pub async fn read_chunk(&mut self, max: usize) -> Result<Option<Bytes>, ReadError> {
-        Ok(self.0.read_chunk(max, true).await?.map(|chunk| chunk.bytes))
+        while let Some(rewritten) = &mut self.rewritten {
+            if let Some(mut chunk) = rewritten.ready.pop_front() {
+                if chunk.len() > max {
+                    rewritten.ready.push_front(chunk.split_off(max));
+                }
+                return Ok(Some(chunk));
+            }
+            if !self.read_rewritten().await? {
+                return Ok(None);
+            }
+        }
+        let version = self.version;
+        let chunk = self.stream.read_chunk(max, true).await;
+        Ok(chunk.map_err(|error| read_error(error, version))?.map(|chunk| chunk.bytes))
     }
 
     /// Fills `chunks` with what is there, in order, and returns how many; `None` after the last.
     pub async fn read_chunks(&mut self, chunks: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
-        Ok(self.0.read_chunks(chunks).await?)
+        while let Some(rewritten) = &mut self.rewritten {
+            let count = rewritten.ready.len().min(chunks.len());
+            if count > 0 {
+                for (place, chunk) in chunks.iter_mut().zip(rewritten.ready.drain(..count)) {
+                    *place = chunk;
+                }
+                return Ok(Some(count));
+            }
+            if !self.read_rewritten().await? {
+                return Ok(None);
+            }
+        }
+        let version = self.version;
+        self.stream.read_chunks(chunks).await.map_err(|error| read_error(error, version))
+    }
+
+    /// Reads on and rewrites; `false` at the end.
+    async fn read_rewritten(&mut self) -> Result<bool, ReadError> {
+        let version = self.version;
+        let chunk = self.stream.read_chunk(READ, true).await;
+        match chunk.map_err(|error| read_error(error, version))? {
+            Some(chunk) => self.rewrite(&chunk.bytes).map(|()| true),
+            None => match &self.rewritten {
+                Some(rewritten) if !rewritten.transcoder.at_boundary() => {
+                    let reason = "a data stream ended inside an object";
+                    Err(rewritten.violation(SessionCode::PROTOCOL_VIOLATION, reason))
+                }
+                _ => Ok(false),
+            },
+        }
+    }
+
+    fn rewrite(&mut self, bytes: &Bytes) -> Result<(), ReadError> {
+        let Some(rewritten) = &mut self.rewritten else { return Ok(()) };
+        let Rewritten { transcoder, ready, .. } = &mut **rewritten;
+        match transcoder.transcode(bytes, |bytes| ready.push_back(bytes)) {
+            Ok(()) => Ok(()),
+            Err(TranscodeError::Malformed(error)) => {
+                Err(rewritten.violation(error.code, &error.reason))
+            }
+            Err(error @ TranscodeError::Unsayable { .. }) => {
+                tracing::debug!(%error, "a stream is given up");
+                self.stop(ResetCode::INTERNAL_ERROR);
+                Err(ReadError::Reset(ResetCode::INTERNAL_ERROR))
+            }
+        }
     }
 
     /// Asks the peer to send nothing more.
     pub fn stop(&mut self, code: ResetCode) {
-        let _ = self.0.stop(wire_code(code));
+        let _ = self.stream.stop(wire_code(code, self.version));
+    }
+}
+
+impl Rewritten {
+    fn violation(&self, code: SessionCode, reason: &str) -> ReadError {
+        self.session.close(u32::try_from(code.0).unwrap_or(1), reason.as_bytes());
+        ReadError::Gone(format!("{code}: {reason}"))
     }
 }
 
 /// WebTransport carries 32-bit codes; every code of ours fits.
-fn wire_code(code: ResetCode) -> u32 {
-    u32::try_from(code.0).unwrap_or(0)
+fn wire_code(code: ResetCode, version: Version) -> u32 {
+    u32::try_from(code.to_wire(version)).unwrap_or(0)
 }
 
-impl From<web_transport_quinn::WriteError> for WriteError {
-    fn from(error: web_transport_quinn::WriteError) -> Self {
-        match error {
-            web_transport_quinn::WriteError::Stopped(code) => Self::Stopped(ResetCode(code.into())),
-            web_transport_quinn::WriteError::InvalidStopped(_) => {
-                Self::Stopped(ResetCode::INTERNAL_ERROR)
-            }
-            other => Self::Gone(other.to_string()),
+fn write_error(error: web_transport_quinn::WriteError, version: Version) -> WriteError {
+    match error {
+        web_transport_quinn::WriteError::Stopped(code) => {
+            WriteError::Stopped(ResetCode::from_wire(code.into(), version))
         }
+        web_transport_quinn::WriteError::InvalidStopped(_) => {
+            WriteError::Stopped(ResetCode::INTERNAL_ERROR)
+        }
+        other => WriteError::Gone(other.to_string()),
     }
 }
 
-impl From<web_transport_quinn::ReadError> for ReadError {
-    fn from(error: web_transport_quinn::ReadError) -> Self {
-        match error {
-            web_transport_quinn::ReadError::Reset(code) => Self::Reset(ResetCode(code.into())),
-            web_transport_quinn::ReadError::InvalidReset(_) => {
-                Self::Reset(ResetCode::INTERNAL_ERROR)
-            }
-            other => Self::Gone(other.to_string()),
+fn read_error(error: web_transport_quinn::ReadError, version: Version) -> ReadError {
+    match error {
+        web_transport_quinn::ReadError::Reset(code) => {
+            ReadError::Reset(ResetCode::from_wire(code.into(), version))
         }
+        web_transport_quinn::ReadError::InvalidReset(_) => {
+            ReadError::Reset(ResetCode::INTERNAL_ERROR)
+        }
+        other => ReadError::Gone(other.to_string()),
     }
 }

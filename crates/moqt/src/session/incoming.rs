@@ -202,6 +202,9 @@ impl Session {
         }
         let last = matches!(response, Response::Error(_) | Response::PublishDone(_))
             || state.kind == Kind::TrackStatus;
+        if let Response::Error(_) = response {
+            self.fetch_orders.remove(&id);
+        }
         if last && let Some(stream) = self.remove(id).and_then(|state| state.stream) {
             self.close_stream(stream);
         }

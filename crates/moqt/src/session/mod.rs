@@ -20,7 +20,7 @@ mod shared;
 mod streams;
 mod tokens;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -33,10 +33,13 @@ use tokens::TokenCache;
 
 use crate::codec::EncodeError;
 use crate::{
-    Fill, GoAway, Message, Parameters, ProtocolError, PublishDone, PublishDoneCode, Request,
-    RequestError, RequestId, RequestOk, RequestUpdate, ResetCode, Response, SessionCode, Setup,
-    Subscribe, Version,
+    Fill, GoAway, GroupOrder, Message, Parameters, ProtocolError, PublishDone, PublishDoneCode,
+    Request, RequestError, RequestId, RequestOk, RequestUpdate, ResetCode, Response, SessionCode,
+    Setup, Subscribe, Version,
 };
+
+/// Most fetches remembered whose objects never came.
+const MAX_FETCH_ORDERS: usize = 4096;
 
 /// A bidirectional stream, as the session and its shell call it. Not QUIC's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -141,6 +144,9 @@ pub struct Session {
     streams: HashMap<StreamId, Incoming>,
     requests: HashMap<RequestId, RequestState>,
     aliases: Aliases,
+    /// Our FETCHes whose objects have not begun to come, in drafts that lay them out otherwise
+    /// than the newest.
+    fetch_orders: BTreeMap<RequestId, GroupOrder>,
     tokens: TokenCache,
     peer_ids: rules::SeenIds,
     next_stream: u64,
@@ -168,6 +174,7 @@ impl Session {
             streams: HashMap::new(),
             requests: HashMap::new(),
             aliases: Aliases::default(),
+            fetch_orders: BTreeMap::new(),
             tokens: TokenCache::new(config.setup.max_auth_token_cache_size.unwrap_or(0)),
             peer_ids: rules::SeenIds::new(1 - parity),
             next_stream: 0,
@@ -305,9 +312,25 @@ impl Session {
     /// Asks the peer something.
     pub fn request(&mut self, request: Request) -> Result<RequestId, EncodeError> {
         let id = self.next_request;
+        let order = match &request {
+            Request::Fetch(fetch) => fetch.parameters.group_order.or(Some(GroupOrder::Ascending)),
+            _ => None,
+        };
         self.send_request(id, request)?;
         self.next_request += 2;
+        if let Some(order) = order {
+            self.fetch_orders.insert(id, order);
+            if self.fetch_orders.len() > MAX_FETCH_ORDERS {
+                self.fetch_orders.pop_first();
+            }
+        }
         Ok(id)
+    }
+
+    /// The order that our FETCH `id` asked for, once: for the shell that is about to read its
+    /// objects. `None`: no FETCH of ours is waiting for any.
+    pub fn take_fetch_order(&mut self, id: RequestId) -> Option<GroupOrder> {
+        self.fetch_orders.remove(&id)
     }
 
     /// Subscribes to a track and, if `fill` is given, asks for objects of its past: returns the
@@ -454,6 +477,7 @@ impl Session {
 
     /// Ends request `id`, in either direction, without a last message where the draft allows it.
     pub fn cancel(&mut self, id: RequestId, code: ResetCode) {
+        self.fetch_orders.remove(&id);
         if let Some(state) = self.remove(id) {
             self.abandon(id, &state, code);
         }
