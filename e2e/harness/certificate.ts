@@ -1,6 +1,6 @@
-/** Certificates that no tool likes to make: expired ones. */
+/** Certificates: for relays that make none themselves, and expired ones, which no tool likes to make. */
 
-import { generateKeyPairSync, sign } from "node:crypto";
+import { createHash, generateKeyPairSync, sign } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Scope } from "./scope.ts";
@@ -30,10 +30,22 @@ const ALTERNATIVE_NAMES = sequence(
 export interface CertificateFiles {
   certificate: string;
   key: string;
+  /** SHA-256 of the certificate, hex. */
+  hash: string;
 }
 
 /** A self-signed ECDSA P-256 certificate for this machine that ended a day ago. */
 export function makeExpiredCertificate(scope: Scope): CertificateFiles {
+  return makeCertificate(scope, -8, -1);
+}
+
+/** The same, good for no longer than browsers take one by its hash. */
+export function makeFreshCertificate(scope: Scope): CertificateFiles {
+  return makeCertificate(scope, -1, 9);
+}
+
+/** Valid from one day to another, both counted from now. */
+function makeCertificate(scope: Scope, from: number, to: number): CertificateFiles {
   const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const now = Date.now();
   const body = sequence(
@@ -41,7 +53,7 @@ export function makeExpiredCertificate(scope: Scope): CertificateFiles {
     der(0x02, Buffer.from([1])),
     ECDSA_WITH_SHA256,
     COMMON_NAME,
-    sequence(utcTime(new Date(now - 8 * DAY_MS)), utcTime(new Date(now - DAY_MS))),
+    sequence(utcTime(new Date(now + from * DAY_MS)), utcTime(new Date(now + to * DAY_MS))),
     COMMON_NAME,
     publicKey.export({ type: "spki", format: "der" }),
     der(0xa3, sequence(ALTERNATIVE_NAMES)),
@@ -50,7 +62,11 @@ export function makeExpiredCertificate(scope: Scope): CertificateFiles {
   const whole = sequence(body, ECDSA_WITH_SHA256, der(0x03, Buffer.from([0]), signature));
 
   const directory = scope.directory();
-  const files = { certificate: join(directory, "expired.pem"), key: join(directory, "expired.key") };
+  const files = {
+    certificate: join(directory, "certificate.pem"),
+    key: join(directory, "certificate.key"),
+    hash: createHash("sha256").update(whole).digest("hex"),
+  };
   const base64 = whole.toString("base64").replace(/.{64}(?=.)/g, "$&\n");
   writeFileSync(files.certificate, `-----BEGIN CERTIFICATE-----\n${base64}\n-----END CERTIFICATE-----\n`);
   writeFileSync(files.key, privateKey.export({ type: "pkcs8", format: "pem" }));

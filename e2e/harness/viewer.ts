@@ -62,6 +62,8 @@ export async function openBrowser(scope: Scope): Promise<Browser> {
 export interface WatchOptions {
   /** A UDP port that the media comes through instead of the relay's own. */
   through?: number;
+  /** A relay that has no page: the other one's is used to watch it. */
+  elsewhere?: { url: string; hash: string };
 }
 
 export class Viewer {
@@ -96,7 +98,12 @@ export class Viewer {
     page.on("pageerror", (error) => viewer.#messages.push(`page error: ${error.stack ?? error.message}`));
     scope.onFailure(() => viewer.#show(scope, `${relay.node}.png`));
     scope.onEnd(() => context.close());
-    await page.goto(relay.page(broadcast));
+    const address = new URL(relay.page(broadcast));
+    if (options.elsewhere) {
+      address.searchParams.set("relay", options.elsewhere.url);
+      address.searchParams.set("certificate-hash", options.elsewhere.hash);
+    }
+    await page.goto(address.href);
     return viewer;
   }
 

@@ -140,6 +140,11 @@ export async function startTree(scope: Scope): Promise<Tree> {
   return { root, edge };
 }
 
-export function startPublisher(scope: Scope, relay: Relay, url: string, ...args: string[]): Program {
+export function startPublisher(
+  scope: Scope,
+  relay: { readonly moqt: string },
+  url: string,
+  ...args: string[]
+): Program {
   return startBinary(scope, `publisher ${url}`, "publisher", ["--url", url, "--relay", relay.moqt, ...args]);
 }

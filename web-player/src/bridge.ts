@@ -64,6 +64,8 @@ export interface AudioStatus {
 export interface Source {
   /** As given: `https://host:port/broadcast`, or `/broadcast` at the relay that serves this page. */
   readonly src: string;
+  /** Where the relay takes sessions, `https://host:port/path`; `src` then names the broadcast alone. */
+  readonly relay?: string;
   /** SHA-256 of the relay's certificate, hex; absent: ask the page's own server. */
   readonly certificateHash?: string;
   /** The page's address, which the worker doesn't know. */

@@ -7,7 +7,7 @@ import type { Source } from "./bridge";
 import { parseSource } from "./source";
 
 export interface Endpoint {
-  /** `https://host:port/`. */
+  /** `https://host:port/path`. */
   readonly url: string;
   /** SHA-256 of the one certificate to accept; absent: one that the browser trusts. */
   readonly certificateHash?: Uint8Array<ArrayBuffer>;
@@ -36,7 +36,7 @@ export class PageServerSilent extends Error {
 const FETCH_TIMEOUT_MS = 3000;
 
 export async function resolveEndpoint(source: Source): Promise<Endpoint> {
-  const { relay } = parseSource(source.src, source.pageUrl);
+  const { relay } = parseSource(source);
   const page = new URL(source.pageUrl);
   if (relay && source.certificateHash) return endpoint(relay, source.certificateHash);
   // Another host's certificate is not ours to know: the browser has to trust it.

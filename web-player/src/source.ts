@@ -1,23 +1,23 @@
-/** The element's `src`, taken apart: which relay, and which broadcast on it. */
+/** The element's `src` and `relay`, taken apart: where the session goes, and which broadcast is there. */
 
+import type { Source } from "./bridge";
 import { namespaceOf } from "./moqt/names";
 
 export interface ParsedSource {
-  /** Where the session goes, `https://host:port/`; absent: the relay behind the page's own server. */
+  /** Where the session goes, `https://host:port/path`; absent: the relay behind the page's own server. */
   readonly relay?: URL;
   /** `live/cam1`, decoded. */
   readonly broadcast: string;
 }
 
 /** Throws a RangeError that says what is wrong. */
-export function parseSource(src: string, pageUrl: string): ParsedSource {
+export function parseSource({ src, relay, pageUrl }: Source): ParsedSource {
   const relative = !/^[a-z][a-z0-9+.-]*:/i.test(src);
-  const url = parseUrl(src, pageUrl);
-  const scheme = relative ? "https:" : url.protocol;
-  if (scheme !== "https:") throw new RangeError(`it starts with ${url.protocol}// instead of https://`);
+  const url = relative ? parseUrl(src, pageUrl) : parseHttps(src);
   const broadcast = decodePath(url.pathname);
   // Throws when it can't be a namespace.
   namespaceOf(broadcast);
+  if (relay !== undefined) return { relay: parseHttps(relay), broadcast };
   return relative ? { broadcast } : { relay: new URL(`https://${url.host}/`), broadcast };
 }
 
@@ -31,12 +31,18 @@ export function pathOfBroadcast(broadcast: string): string {
   return broadcast.split("/").map(encodeURIComponent).join("/");
 }
 
-function parseUrl(src: string, pageUrl: string): URL {
+function parseHttps(text: string): URL {
+  // `moqt:` is no special scheme to URL, so it is read as the https it stands for.
+  const url = parseUrl(text.replace(/^moqt:/i, "https:"));
+  if (url.protocol !== "https:") throw new RangeError(`${text} does not start with https://`);
+  return url;
+}
+
+function parseUrl(text: string, base?: string): URL {
   try {
-    // `moqt:` is no special scheme to URL, so it is read as the https it stands for.
-    return new URL(src.replace(/^moqt:/i, "https:"), pageUrl);
+    return new URL(text, base);
   } catch {
-    throw new RangeError("it is not a URL");
+    throw new RangeError(`${text === "" ? "nothing" : text} is not a URL`);
   }
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { ByteWriter, IntegerTooLarge } from "../src/moqt/bytes";
+import { ByteWriter } from "../src/moqt/bytes";
 import { draft18 } from "../src/moqt/draft18";
 import { SessionCode, SessionError } from "../src/moqt/errors";
 import { MessageFramer } from "../src/moqt/framing";
@@ -122,9 +122,9 @@ describe("control messages, byte for byte", () => {
     const frame = framer.pollFrame();
     if (!frame) throw new Error("no whole message");
     const { type, payload } = frame;
-    const isOpenEnded = type === 0x2f00n || type === 0x4n || type === 0x7n;
+    // A list of properties, or a Request ID that a GOAWAY may go without.
+    const isOpenEnded = [0x2f00n, 0x4n, 0x7n].includes(type) || (type === 0x10n && onControlStream);
     for (let length = 0; length < payload.byteLength; length++) {
-      // Messages that end in a list of properties may end anywhere between two of them.
       if (isOpenEnded) continue;
       expect(() => draft18.decodeMessage(type, payload.slice(0, length), onControlStream ?? false)).toThrow(
         SessionError,
@@ -139,7 +139,12 @@ describe("control messages, byte for byte", () => {
 test("every Message Parameter survives the way there and back", () => {
   const parameters = {
     objectDeliveryTimeout: 1n,
-    authorizationTokens: [text("a"), text("b")],
+    authorizationTokens: [
+      { kind: "register", alias: 1n, type: 0n, value: text("secret") },
+      { kind: "use-alias", alias: 1n },
+      { kind: "delete", alias: 1n },
+      { kind: "use-value", type: 2n, value: text("") },
+    ],
     rendezvousTimeout: 2n,
     subgroupDeliveryTimeout: 3n,
     forward: false,
@@ -210,8 +215,7 @@ test("random bytes give a message or a clear error, never anything else", () => 
     try {
       draft18.decodeMessage(type, payload, round % 2 === 0);
     } catch (error) {
-      const clear = error instanceof SessionError || error instanceof IntegerTooLarge;
-      if (!clear) throw error;
+      if (!(error instanceof SessionError)) throw error;
     }
   }
 });

@@ -9,10 +9,12 @@ import { broadcastOfPath, parseSource, pathOfBroadcast } from "../src/source";
 import { text } from "./support/hex";
 
 const page = "https://weir.example:8443/watch/live/cam1";
+const parse = (src: string, relay?: string) =>
+  parseSource({ src, pageUrl: page, ...(relay !== undefined && { relay }) });
 
 describe("an address", () => {
   test("names a relay and a broadcast, one namespace field for each part", () => {
-    const { relay, broadcast } = parseSource("https://relay.example:4433/live/cam%201", page);
+    const { relay, broadcast } = parse("https://relay.example:4433/live/cam%201");
     expect(relay?.href).toBe("https://relay.example:4433/");
     expect(broadcast).toBe("live/cam 1");
     expect(namespaceOf(broadcast)).toEqual([text("live"), text("cam 1")]);
@@ -20,11 +22,26 @@ describe("an address", () => {
   });
 
   test("with moqt: is the same as with https:", () => {
-    expect(parseSource("moqt://[::1]:4433/a", page).relay?.href).toBe("https://[::1]:4433/");
+    expect(parse("moqt://[::1]:4433/a").relay?.href).toBe("https://[::1]:4433/");
   });
 
   test("without a host is at the relay behind the page", () => {
-    expect(parseSource("/live/cam1", page)).toEqual({ broadcast: "live/cam1" });
+    expect(parse("/live/cam1")).toEqual({ broadcast: "live/cam1" });
+  });
+
+  test("of a relay apart from the broadcast keeps its path and query", () => {
+    for (const src of ["live/cam1", "/live/cam1", "https://ignored.example/live/cam1"]) {
+      const { relay, broadcast } = parseSource({
+        src,
+        relay: "moqt://relay.example:4443/moq?room=1",
+        pageUrl: "https://weir.example/",
+      });
+      expect(relay?.href).toBe("https://relay.example:4443/moq?room=1");
+      expect(broadcast).toBe("live/cam1");
+    }
+    for (const relay of ["", "relay.example", "http://relay.example/moq"]) {
+      expect(() => parse("/live/cam1", relay)).toThrow(RangeError);
+    }
   });
 
   test.each([
@@ -36,11 +53,11 @@ describe("an address", () => {
     "ftp://x/y",
     "/////",
   ])("%j is refused in words", (src) => {
-    expect(() => parseSource(src, "https://weir.example/")).toThrow(RangeError);
+    expect(() => parseSource({ src, pageUrl: "https://weir.example/" })).toThrow(RangeError);
   });
 
   test("doubled and trailing slashes make no empty fields", () => {
-    expect(parseSource("https://r/live//cam1/", page).broadcast).toBe("live/cam1");
+    expect(parse("https://r/live//cam1/").broadcast).toBe("live/cam1");
   });
 
   test("longer than a namespace may be is refused", () => {

@@ -64,6 +64,40 @@ describe("how late media comes", () => {
     expect(arrivals.isFresh(13_000)).toBe(false);
   });
 
+  describe("once a line is good again", () => {
+    /** A chunk each 20 ms, late by what `lateness` says of the time. */
+    function listen(arrivals: ArrivalEstimator, from: number, to: number, lateness: (at: number) => number) {
+      for (let at = from; at < to; at += 20) arrivals.observe(at, at + 20 + lateness(at));
+    }
+    const bad = (at: number) => (at % 160 === 0 ? 400 : 200);
+
+    test("its past is forgotten as soon as it has been at rest for a moment", () => {
+      const arrivals = new ArrivalEstimator();
+      listen(arrivals, 0, 10_000, bad);
+      expect(arrivals.jitter(0.98)).toBeCloseTo(200);
+      listen(arrivals, 10_000, 11_000, () => 0);
+      expect(arrivals.jitter(0.98)).toBeGreaterThan(300);
+      listen(arrivals, 11_000, 12_000, () => 0);
+      expect(arrivals.jitter(1)).toBe(0);
+      expect(arrivals.offset).toBe(20);
+    });
+
+    test("one that only rests between its troubles is believed less each time", () => {
+      const arrivals = new ArrivalEstimator();
+      let believed = 0;
+      // Two seconds of peace, half a second of trouble, for two minutes.
+      for (let at = 0; at < 120_000; at += 2500) {
+        listen(arrivals, at, at + 2000, () => 0);
+        if (arrivals.jitter(0.98) < 100) believed++;
+        listen(arrivals, at + 2000, at + 2500, () => 350);
+      }
+      // The first time there was no trouble yet.
+      expect(believed).toBeLessThanOrEqual(3);
+      listen(arrivals, 120_000, 140_000, () => 0);
+      expect(arrivals.jitter(1)).toBe(0);
+    });
+  });
+
   test("frames that come in decoding order are no backlog; waiting for the order is jitter", () => {
     const arrivals = new ArrivalEstimator();
     // I P B B B P B B B …: each P is shown three frames after the last B before it.
@@ -135,8 +169,24 @@ describe("the playout clock", () => {
     expect(clock.delay).toBe(150);
     clock.setTarget(50);
     run(clock, later, 1000);
-    expect(clock.delay).toBeGreaterThan(100);
-    expect(clock.delay).toBeLessThan(115);
+    expect(clock.delay).toBeGreaterThan(90);
+    expect(clock.delay).toBeLessThan(110);
+  });
+
+  test("is down by a quarter of a second within three, without a jump", () => {
+    const clock = new PlayoutClock();
+    clock.setTarget(310);
+    clock.update(0);
+    clock.setTarget(60);
+    let before = 310;
+    for (let now = 16; now <= 3000; now += 16) {
+      clock.update(now);
+      const delay = clock.delay ?? 0;
+      // A picture shown at most half as fast again.
+      expect(before - delay).toBeLessThan(8);
+      before = delay;
+    }
+    expect(clock.delay).toBe(60);
   });
 
   test("makes up for a large difference at once", () => {

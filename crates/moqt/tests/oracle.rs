@@ -11,6 +11,8 @@ mod data;
 mod session;
 #[path = "../../../fuzz/targets/mod.rs"]
 mod targets;
+#[path = "vectors/mod.rs"]
+mod vectors;
 
 use moqt::Version;
 use moqtap_codec::fields::{FieldMap, FieldValue};

@@ -1,8 +1,9 @@
 /**
  * `<weir-player src="https://host:port/broadcast">`: plays a live broadcast.
  *
- * Attributes: `src` (also `/broadcast`, at the relay that serves this page), `certificate-hash` (hex
- * SHA-256 of the relay's certificate; absent: the page's server is asked), `muted`, `nocontrols`.
+ * Attributes: `src` (also `/broadcast`, at the relay that serves this page), `relay` (where sessions are
+ * taken, for relays that want a path: `src` then names the broadcast alone), `certificate-hash` (hex SHA-256
+ * of the relay's certificate; absent: the page's server is asked), `muted`, `nocontrols`.
  * Properties: `state`, `error`, `stats`, `audio`. Events, all without detail: `statechange`,
  * `statschange`, `error`. The picture is the `canvas` in the open shadow root.
  */
@@ -35,7 +36,7 @@ const noAudio: AudioStatus = { playing: false, bufferedMs: 0, underruns: 0, leve
 const VOLUME_STEP = 0.1;
 
 export class WeirPlayer extends HTMLElement {
-  static readonly observedAttributes = ["src", "certificate-hash", "muted", "nocontrols"];
+  static readonly observedAttributes = ["src", "relay", "certificate-hash", "muted", "nocontrols"];
 
   readonly #root = this.attachShadow({ mode: "open" });
   readonly #output: AudioOutput;
@@ -171,8 +172,14 @@ export class WeirPlayer extends HTMLElement {
 
   async #connect(requestedAt: number): Promise<void> {
     if (!this.hasAttribute("src")) return this.#tell({ kind: "disconnect" });
+    const relay = this.getAttribute("relay");
     const certificateHash = this.getAttribute("certificate-hash");
-    const source = { src: this.src, pageUrl: location.href, ...(certificateHash && { certificateHash }) };
+    const source = {
+      src: this.src,
+      pageUrl: location.href,
+      ...(relay && { relay }),
+      ...(certificateHash && { certificateHash }),
+    };
     this.#hasAudio = false;
     this.#stats = noStats;
     this.#render();

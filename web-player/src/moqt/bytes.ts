@@ -6,6 +6,8 @@
  * the full 64 bits come as `bigint` (`u64`).
  */
 
+import { SessionCode, SessionError } from "./errors";
+
 /** The bytes end before the value does: truncated, or not all here yet. */
 export class EndOfBytes extends Error {
   constructor() {
@@ -14,10 +16,13 @@ export class EndOfBytes extends Error {
   }
 }
 
-/** The value is well formed but larger than this implementation can hold. */
-export class IntegerTooLarge extends RangeError {
+/** A length or a count that nothing that follows could live up to. */
+export class IntegerTooLarge extends SessionError {
   constructor(value: bigint) {
-    super(`integer ${value} is above 2^53 - 1, more than this player can count to`);
+    super(
+      SessionCode.PROTOCOL_VIOLATION,
+      `integer ${value} is above 2^53 - 1, more than this player can count to`,
+    );
     this.name = "IntegerTooLarge";
   }
 }

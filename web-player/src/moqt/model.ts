@@ -5,6 +5,7 @@
 
 import type { FullTrackName, TrackNamespace } from "./names";
 import type { Property } from "./properties";
+import type { AuthToken } from "./tokens";
 
 export interface Location {
   readonly group: bigint;
@@ -22,7 +23,7 @@ export type SubscriptionFilter =
 
 /** Message Parameters, by what they mean. Durations in milliseconds. */
 export interface Parameters {
-  readonly authorizationTokens?: readonly Uint8Array[];
+  readonly authorizationTokens?: readonly AuthToken[];
   readonly objectDeliveryTimeout?: bigint;
   readonly subgroupDeliveryTimeout?: bigint;
   readonly rendezvousTimeout?: bigint;

@@ -69,6 +69,19 @@ export function findProperty(properties: readonly Property[], type: number): Pro
   return readProperties(immutable.value).find((property) => property.type === wanted);
 }
 
+/** Every integer under an even `type`, the immutable ones among them. */
+export function integerProperties(properties: readonly Property[], type: number): readonly bigint[] {
+  const wanted = BigInt(type);
+  return properties.flatMap((property) => {
+    if (property.type === wanted && typeof property.value === "bigint") return [property.value];
+    const nested = property.type === IMMUTABLE_PROPERTIES && property.value instanceof Uint8Array;
+    if (!nested) return [];
+    return readProperties(property.value).flatMap(({ type: inner, value }) =>
+      inner === wanted && typeof value === "bigint" ? [value] : [],
+    );
+  });
+}
+
 /** The integer under an even `type`. */
 export function integerProperty(properties: readonly Property[], type: number): bigint | undefined {
   const value = findProperty(properties, type)?.value;

@@ -20,26 +20,42 @@ const GAP_MS = 400;
 const STALE_MS = 2000;
 /** While a player starts, the page itself is busy: once there are so many samples, the first half goes. */
 const WARM_UP = 48;
+/** Later than the earliest by more than this: the line is not at rest. */
+const UNREST_MS = 60;
+/** At rest for so long: what came late before came over another line, so to speak. */
+const REST_MS = 1500;
+/** Late again within this: rest was believed in too soon, and has to last twice as long next time. */
+const REGRET_MS = 15_000;
+const MAX_REST_MS = 12_000;
+
+interface Sample {
+  /** Its arrival less its timestamp. */
+  readonly lateness: number;
+  readonly arrival: number;
+}
 
 export class ArrivalEstimator {
-  readonly #samples: number[] = [];
-  #next = 0;
+  /** In order of arrival. */
+  #samples: Sample[] = [];
   #previous: { readonly timestamp: number; readonly arrival: number } | undefined;
   #steady = 0;
   #warm = false;
   #arrivedAt = Number.NEGATIVE_INFINITY;
+  #restMs = REST_MS;
+  #settledAt = Number.NEGATIVE_INFINITY;
 
   /** Media stamped `timestamp` came at `arrival`; both in milliseconds. */
   observe(timestamp: number, arrival: number): void {
     if (arrival - this.#arrivedAt > GAP_MS) this.resync();
     this.#arrivedAt = arrival;
-    const sample = arrival - timestamp;
+    const lateness = arrival - timestamp;
     const falls = this.#judge(timestamp, arrival);
     if (this.#steady < LIVE_SAMPLES) return;
     const offset = this.offset;
-    if (offset !== undefined && sample < offset - CLOCK_STEP_MS) this.#samples.length = 0;
-    else if (falls && offset !== undefined && sample > offset + OUTAGE_MS) return;
-    this.#push(sample);
+    if (offset !== undefined && lateness < offset - CLOCK_STEP_MS) this.#samples.length = 0;
+    else if (falls && offset !== undefined && lateness > offset + OUTAGE_MS) return;
+    this.#push({ lateness, arrival });
+    this.#settle({ lateness, arrival });
   }
 
   /** A new stream of arrivals begins (another session, another publisher): expect a backlog. */
@@ -52,8 +68,9 @@ export class ArrivalEstimator {
   reset(): void {
     this.resync();
     this.#samples.length = 0;
-    this.#next = 0;
     this.#warm = false;
+    this.#restMs = REST_MS;
+    this.#settledAt = Number.NEGATIVE_INFINITY;
   }
 
   /** Whether media came lately. */
@@ -63,12 +80,13 @@ export class ArrivalEstimator {
 
   /** The smallest `arrival − timestamp` lately; undefined before live media came. */
   get offset(): number | undefined {
-    return this.#samples.length === 0 ? undefined : Math.min(...this.#samples);
+    if (this.#samples.length === 0) return undefined;
+    return this.#samples.reduce((least, { lateness }) => Math.min(least, lateness), Number.POSITIVE_INFINITY);
   }
 
   /** How far above `offset` the given share (0 to 1) of the samples stays, in milliseconds. */
   jitter(share: number): number {
-    const sorted = this.#samples.toSorted((a, b) => a - b);
+    const sorted = this.#samples.map(({ lateness }) => lateness).toSorted((a, b) => a - b);
     const last = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
     return last === undefined ? 0 : last - (sorted[0] ?? last);
   }
@@ -85,15 +103,28 @@ export class ArrivalEstimator {
     return falls;
   }
 
-  #push(sample: number): void {
-    if (this.#samples.length < WINDOW) {
-      this.#samples.push(sample);
-      if (this.#warm || this.#samples.length < WARM_UP) return;
-      this.#warm = true;
-      this.#samples.splice(0, WARM_UP / 2);
+  #push(sample: Sample): void {
+    this.#samples.push(sample);
+    if (this.#samples.length > WINDOW) this.#samples.shift();
+    if (this.#warm || this.#samples.length < WARM_UP) return;
+    this.#warm = true;
+    this.#samples.splice(0, WARM_UP / 2);
+  }
+
+  /** A line that has been at rest for a while is taken for what it is now, not for what it was. */
+  #settle({ lateness, arrival }: Sample): void {
+    const restless = (this.offset ?? lateness) + UNREST_MS;
+    if (lateness > restless) {
+      if (arrival - this.#settledAt > REGRET_MS) return;
+      this.#restMs = Math.min(2 * this.#restMs, MAX_REST_MS);
+      this.#settledAt = Number.NEGATIVE_INFINITY;
       return;
     }
-    this.#next = (this.#next + 1) % WINDOW;
-    this.#samples[this.#next] = sample;
+    const last = this.#samples.findLastIndex((sample) => sample.lateness > restless);
+    const since = this.#samples[last]?.arrival;
+    if (since === undefined || arrival - since < this.#restMs) return;
+    this.#samples.splice(0, last + 1);
+    if (arrival - this.#settledAt > REGRET_MS && Number.isFinite(this.#settledAt)) this.#restMs = REST_MS;
+    this.#settledAt = arrival;
   }
 }

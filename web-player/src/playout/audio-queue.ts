@@ -27,6 +27,8 @@ const BEND_PER_MS = 0.0004;
 const SEAM_MS = 30;
 /** More than this never waits; what is older goes. */
 const MAX_BUFFER_MS = 3000;
+/** What is skipped fades out over this while what follows fades in. */
+const CROSSFADE_MS = 10;
 /** Fade over so many samples wherever sound starts or stops, so that it doesn't click. */
 const FADE_SAMPLES = 64;
 
@@ -37,6 +39,8 @@ export class AudioQueue {
   #at = 0;
   #playing = false;
   #faded = 0;
+  /** What would have come next where playing skipped, one array per channel. */
+  #tail: Float32Array[] = [];
   #smoothedError = 0;
   #underruns = 0;
 
@@ -93,7 +97,7 @@ export class AudioQueue {
    */
   render(output: readonly Float32Array[], outputRate: number, now: number): void {
     const length = output[0]?.length ?? 0;
-    this.#hold(now);
+    this.#hold(now, output.length, outputRate);
     const speed = 1 + this.#bend();
     for (let i = 0; i < length; i++) {
       if (this.#playing && !this.#settle()) {
@@ -106,14 +110,16 @@ export class AudioQueue {
         for (const channel of output) channel[i] = 0;
         continue;
       }
-      const gain = Math.min(1, ++this.#faded / FADE_SAMPLES);
+      const tailLength = this.#tail[0]?.length ?? 0;
+      const gain = Math.min(1, ++this.#faded / Math.max(tailLength, FADE_SAMPLES));
       this.#sample(output, i, first, gain);
+      if (this.#faded <= tailLength) this.#mixTail(output, i, 1 - gain);
       this.#at += (speed * first.sampleRate) / outputRate;
     }
   }
 
   /** Starts when the first sound is due, and skips when playing is far from where it should be. */
-  #hold(now: number): void {
+  #hold(now: number, channels: number, outputRate: number): void {
     const position = this.position;
     if (this.#delay === undefined || position === undefined) return;
     const wanted = now - this.#delay;
@@ -125,7 +131,9 @@ export class AudioQueue {
       this.#playing = true;
       this.#smoothedError = 0;
       this.#faded = 0;
+      this.#tail = [];
     } else if (error > SEEK_MS) {
+      this.#tail = this.#next(channels, Math.round((outputRate * CROSSFADE_MS) / 1000), outputRate);
       this.#seek(wanted);
       this.#smoothedError = 0;
       this.#faded = 0;
@@ -140,6 +148,24 @@ export class AudioQueue {
   #bend(): number {
     if (Math.abs(this.#smoothedError) < TOLERANCE_MS) return 0;
     return Math.max(-MAX_BEND, Math.min(MAX_BEND, this.#smoothedError * BEND_PER_MS));
+  }
+
+  /** Takes the next samples, or silence where there are none. */
+  #next(channels: number, length: number, outputRate: number): Float32Array[] {
+    const output = Array.from({ length: channels }, () => new Float32Array(length));
+    for (let i = 0; i < length && this.#settle(); i++) {
+      const first = this.#chunks[0];
+      if (!first) break;
+      this.#sample(output, i, first, 1);
+      this.#at += first.sampleRate / outputRate;
+    }
+    return output;
+  }
+
+  #mixTail(output: readonly Float32Array[], i: number, gain: number): void {
+    for (const [index, channel] of output.entries()) {
+      channel[i] = (channel[i] ?? 0) + (this.#tail[index]?.[this.#faded - 1] ?? 0) * gain;
+    }
   }
 
   #seek(timestamp: number): void {

@@ -8,9 +8,12 @@
 
 /** Further off than this is made up for at once: nobody wants to wait for it. */
 const JUMP_MS = 300;
-/** Milliseconds per second. Falling behind costs smoothness, so the delay grows faster than it shrinks. */
+/** Milliseconds per second. Falling behind costs smoothness, so the delay grows faster than it shrinks … */
 const GROW_RATE = 200;
 const SHRINK_RATE = 40;
+/** … unless there is more to make up for than this: a second of quicker pictures is not seen. */
+const LEISURE_MS = 50;
+const CATCH_UP_S = 0.5;
 /** Without a word from the audio side for so long, the wall clock takes over. */
 const AUDIO_SILENT_MS = 300;
 /** Share of a new audio report in the smoothed audio delay. */
@@ -65,7 +68,7 @@ export class PlayoutClock {
     const off = goal - this.#delay;
     if (Math.abs(off) > JUMP_MS) this.#delay = goal;
     else if (off > 0) this.#delay += Math.min(off, elapsed * GROW_RATE);
-    else this.#delay += Math.max(off, -elapsed * SHRINK_RATE);
+    else this.#delay += Math.max(off, -elapsed * Math.max(SHRINK_RATE, (-off - LEISURE_MS) / CATCH_UP_S));
   }
 
   /** When media stamped `timestamp` is due; undefined: at once. */

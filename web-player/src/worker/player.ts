@@ -197,7 +197,7 @@ export class Player implements ConnectionEvents {
 
   #adopt(source: Source): Problem | undefined {
     try {
-      this.#broadcast = parseSource(source.src, source.pageUrl).broadcast;
+      this.#broadcast = parseSource(source).broadcast;
       this.#source = source;
       return undefined;
     } catch (error) {
@@ -231,9 +231,7 @@ export class Player implements ConnectionEvents {
 
   async #endpoint(source: Source): Promise<Endpoint> {
     const detour = this.#detour;
-    return resolveEndpoint(
-      detour === undefined ? source : { ...source, src: detourSource(detour, this.#broadcast) },
-    );
+    return resolveEndpoint(detour === undefined ? source : { ...source, relay: detour });
   }
 
   #handleAttemptFailed(error: unknown): void {
@@ -376,10 +374,4 @@ function problemOf(cause: unknown, host: string): Problem {
   if (cause instanceof ConnectFailed) return problems.unreachable(host, cause.quick);
   if (cause instanceof PageServerSilent) return problems.noServer(cause.host);
   return problems.internal(cause instanceof Error ? cause.message : String(cause));
-}
-
-/** A session address together with the broadcast, as an element's src would say it. */
-function detourSource(uri: string, broadcast: string): string {
-  const { host } = new URL(uri.replace(/^moqt:/i, "https:"));
-  return `https://${host}/${broadcast.split("/").map(encodeURIComponent).join("/")}`;
 }

@@ -9,3 +9,8 @@ export function hex(digits: string): Uint8Array<ArrayBuffer> {
 export function text(value: string): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(new TextEncoder().encode(value));
 }
+
+/** Hex digits of bytes. */
+export function unhex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -185,7 +185,7 @@ fn everything(version: Version) -> BoxedStrategy<Parameters> {
 
 /// Which message parameters are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum In {
+pub(crate) enum In {
     Subscribe,
     SubscribeOk,
     Publish,
@@ -202,7 +202,7 @@ enum In {
 
 /// Takes away what `message` may not have in `version`: an own reading of the drafts, so that the
 /// tables under test are checked by it.
-fn keep(version: Version, message: In, p: Parameters) -> Parameters {
+pub(crate) fn keep(version: Version, message: In, p: Parameters) -> Parameters {
     let v16 = version == Version::Draft16;
     let v18 = version == Version::Draft18;
     let v22 = version == Version::Draft22;

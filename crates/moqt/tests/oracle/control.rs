@@ -9,7 +9,11 @@ use proptest::test_runner::TestCaseError;
 use super::common::{Control, arbitrary, decode, encode, wire_form};
 use super::*;
 
-fn agrees(version: Version, draft: DraftVersion, message: &Control) -> Result<(), TestCaseError> {
+pub(super) fn agrees(
+    version: Version,
+    draft: DraftVersion,
+    message: &Control,
+) -> Result<(), TestCaseError> {
     let bytes = encode(version, message).unwrap();
     prop_assert_eq!(decode(version, &bytes), Ok(Some(message.clone())), "our own reading");
     let mut rest = &bytes[..];

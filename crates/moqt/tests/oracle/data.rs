@@ -20,7 +20,7 @@ use super::*;
 
 /// How a stream's reading ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     Clean,
     Incomplete,
     Refused(String),
@@ -48,7 +48,7 @@ impl Outcome {
     }
 }
 
-fn status_code(status: ObjectStatus) -> u64 {
+pub(super) fn status_code(status: ObjectStatus) -> u64 {
     match status {
         ObjectStatus::Normal => 0,
         ObjectStatus::EndOfGroup => 3,
@@ -59,11 +59,11 @@ fn status_code(status: ObjectStatus) -> u64 {
 // ---- subgroups ----
 
 #[derive(Clone, Debug)]
-struct Object {
-    gap: u64,
-    properties: Bytes,
-    payload: Bytes,
-    status: ObjectStatus,
+pub(super) struct Object {
+    pub(super) gap: u64,
+    pub(super) properties: Bytes,
+    pub(super) payload: Bytes,
+    pub(super) status: ObjectStatus,
 }
 
 fn properties(version: Version) -> impl Strategy<Value = Bytes> {
@@ -114,7 +114,11 @@ fn objects(version: Version) -> impl Strategy<Value = Vec<Object>> {
     })
 }
 
-fn write_subgroup(version: Version, header: &SubgroupHeader, objects: &[Object]) -> BytesMut {
+pub(super) fn write_subgroup(
+    version: Version,
+    header: &SubgroupHeader,
+    objects: &[Object],
+) -> BytesMut {
     let coding = version.int_coding();
     let mut stream = BytesMut::new();
     header.encode(&mut stream, coding);
@@ -136,9 +140,12 @@ fn write_subgroup(version: Version, header: &SubgroupHeader, objects: &[Object])
 }
 
 /// ID, properties, status and payload of an object that was read.
-type Read = (u64, Vec<u8>, u64, Vec<u8>);
+pub(super) type Read = (u64, Vec<u8>, u64, Vec<u8>);
 
-fn our_subgroup(version: Version, stream: &[u8]) -> (Option<SubgroupHeader>, Vec<Read>, Outcome) {
+pub(super) fn our_subgroup(
+    version: Version,
+    stream: &[u8],
+) -> (Option<SubgroupHeader>, Vec<Read>, Outcome) {
     let coding = version.int_coding();
     match StreamKind::peek(stream, coding) {
         Ok(Some(StreamKind::Subgroup)) => {}
@@ -209,7 +216,7 @@ fn wide_type(version: Version, bytes: &[u8]) -> bool {
         && bytes.first().is_some_and(|first| version.int_coding().length(*first) > 1)
 }
 
-fn subgroups_agree(
+pub(super) fn subgroups_agree(
     (version, draft): (Version, DraftVersion),
     stream: &[u8],
 ) -> Result<Outcome, TestCaseError> {
@@ -242,13 +249,13 @@ fn subgroups_agree(
 // ---- fetches ----
 
 #[derive(Clone, Debug)]
-struct Entry {
-    groups: u64,
-    objects: u64,
-    subgroup: Option<u64>,
-    priority: u8,
-    properties: Bytes,
-    payload: Bytes,
+pub(super) struct Entry {
+    pub(super) groups: u64,
+    pub(super) objects: u64,
+    pub(super) subgroup: Option<u64>,
+    pub(super) priority: u8,
+    pub(super) properties: Bytes,
+    pub(super) payload: Bytes,
 }
 
 fn entries(version: Version) -> impl Strategy<Value = Vec<Entry>> {
@@ -265,7 +272,12 @@ fn entries(version: Version) -> impl Strategy<Value = Vec<Entry>> {
     prop::collection::vec(object, 0..8)
 }
 
-fn write_fetch(version: Version, order: GroupOrder, request: u64, entries: &[Entry]) -> BytesMut {
+pub(super) fn write_fetch(
+    version: Version,
+    order: GroupOrder,
+    request: u64,
+    entries: &[Entry],
+) -> BytesMut {
     let mut stream = BytesMut::new();
     FetchHeader { request }.encode(&mut stream, version.int_coding());
     let mut writer = FetchWriter::new(version, order);
@@ -295,12 +307,16 @@ fn write_fetch(version: Version, order: GroupOrder, request: u64, entries: &[Ent
 
 /// What a fetch stream held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Fetched {
+pub(super) enum Fetched {
     Object(Location, Option<u64>, u8, Vec<u8>, Vec<u8>),
     Gap(Location, Gap),
 }
 
-fn our_fetch(version: Version, order: GroupOrder, stream: &[u8]) -> (Vec<Fetched>, Outcome) {
+pub(super) fn our_fetch(
+    version: Version,
+    order: GroupOrder,
+    stream: &[u8],
+) -> (Vec<Fetched>, Outcome) {
     let coding = version.int_coding();
     let mut rest = BytesMut::from(stream);
     match FetchHeader::decode(&mut rest, coding) {
@@ -370,7 +386,7 @@ fn their_fetch(
     (read, Outcome::Clean)
 }
 
-fn fetches_agree(
+pub(super) fn fetches_agree(
     (version, draft): (Version, DraftVersion),
     order: GroupOrder,
     stream: &[u8],
@@ -465,9 +481,9 @@ fn datagram(version: Version) -> impl Strategy<Value = Datagram> {
 
 /// A datagram as both can say it: alias, group, object, priority, status, payload; properties
 /// where the oracle keeps them.
-type Said = (u64, u64, u64, Option<u8>, Option<u64>, Vec<u8>, Option<Vec<u8>>);
+pub(super) type Said = (u64, u64, u64, Option<u8>, Option<u64>, Vec<u8>, Option<Vec<u8>>);
 
-fn our_datagram(version: Version, bytes: &[u8]) -> Result<Option<Said>, ProtocolError> {
+pub(super) fn our_datagram(version: Version, bytes: &[u8]) -> Result<Option<Said>, ProtocolError> {
     let datagram = Datagram::decode(Bytes::copy_from_slice(bytes), version.int_coding())?;
     Ok(datagram.map(|d| {
         let (status, payload) = match d.body {
@@ -487,7 +503,7 @@ macro_rules! read_datagram {
     }};
 }
 
-fn their_datagram(draft: DraftVersion, bytes: &[u8]) -> Result<Said, CodecError> {
+pub(super) fn their_datagram(draft: DraftVersion, bytes: &[u8]) -> Result<Said, CodecError> {
     let mut rest = bytes;
     let header = AnyDatagramHeader::decode(draft, &mut rest)?;
     let meta = header.meta();
@@ -508,7 +524,7 @@ fn their_datagram(draft: DraftVersion, bytes: &[u8]) -> Result<Said, CodecError>
     ))
 }
 
-fn datagrams_agree(
+pub(super) fn datagrams_agree(
     (version, draft): (Version, DraftVersion),
     bytes: &[u8],
 ) -> Result<(), TestCaseError> {

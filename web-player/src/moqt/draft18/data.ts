@@ -78,6 +78,7 @@ export class Subgroup implements SubgroupParser {
   #header: SubgroupHeader | undefined;
   #subgroupIsFirstObject = false;
   #previousObject: number | undefined;
+  #ended = false;
   #head: ObjectHead | undefined;
   #chunks: Uint8Array[] = [];
   #buffered = 0;
@@ -99,6 +100,7 @@ export class Subgroup implements SubgroupParser {
     this.#head = undefined;
     this.#previousObject = head.object;
     const { object, status, properties } = head;
+    this.#ended = status !== "normal";
     return { object, status, properties, payload: this.#takePayload(head.payloadBytes) };
   }
 
@@ -133,6 +135,8 @@ export class Subgroup implements SubgroupParser {
   #objectHead(): ObjectHead | undefined {
     const header = this.#header;
     if (!header || this.#head) return this.#head;
+    if (this.#ended && this.#buffered > 0)
+      throw protocolViolation("an object after the end of its group or track");
     this.#head = this.#parse((input) => this.#readObjectHead(input, header.hasProperties));
     if (this.#head && this.#subgroupIsFirstObject) {
       this.#header = { ...header, subgroup: BigInt(this.#head.object) };
@@ -232,7 +236,10 @@ function readDatagram(type: bigint, input: ByteReader): ObjectDatagram {
   }
   const status = has(DatagramBit.STATUS) ? readStatus(input) : "normal";
   checkStatus(status, properties);
-  const payload = has(DatagramBit.STATUS) ? noPayload : input.rest();
+  const payload = input.rest();
+  if (has(DatagramBit.STATUS) && payload.byteLength > 0) {
+    throw protocolViolation("a datagram with a status and a payload");
+  }
   return {
     trackAlias,
     group,

@@ -4,7 +4,7 @@ import { type ByteReader, ByteWriter, utf8 } from "../bytes";
 import { protocolViolation, RequestErrorCode } from "../errors";
 import type { Message, Redirect, RequestError } from "../model";
 import { readFullTrackName, writeFullTrackName } from "../names";
-import { readProperties, writeProperties } from "../properties";
+import { integerProperties, type Property, readProperties, writeProperties } from "../properties";
 import { readParameters, writeParameters } from "./parameters";
 
 export const MessageType = {
@@ -29,6 +29,13 @@ const foreignRequests: ReadonlyMap<bigint, string> = new Map([
 ]);
 
 const MOQT_IMPLEMENTATION = 0x07n;
+/** PATH, MAX_AUTH_TOKEN_CACHE_SIZE, AUTHORITY, MOQT_IMPLEMENTATION: options that come once at most. */
+const SINGLE_OPTIONS: ReadonlySet<bigint> = new Set([0x01n, 0x04n, 0x05n, MOQT_IMPLEMENTATION]);
+/** Track Properties whose values the draft limits ("MOQT Properties"). */
+const limitedProperties = [
+  { type: 0x22, name: "DEFAULT_PUBLISHER_GROUP_ORDER", least: 1n, most: 2n },
+  { type: 0x30, name: "DYNAMIC_GROUPS", least: 0n, most: 1n },
+] as const;
 const MAX_REASON_BYTES = 1024;
 const MAX_URI_BYTES = 8192;
 
@@ -61,6 +68,28 @@ function readText(input: ByteReader, limit: number, what: string): string {
   return utf8.decode(input.bytes(length));
 }
 
+/** An unknown code reads as INTERNAL_ERROR, so one that is too large to be exact loses nothing. */
+const readCode = (input: ByteReader) => Number(input.u64());
+
+function readSetupOptions(input: ByteReader): readonly Property[] {
+  const options = readProperties(input.rest());
+  // They ascend, so equal ones are neighbours.
+  const repeated = options.find(
+    ({ type }, index) => SINGLE_OPTIONS.has(type) && options[index - 1]?.type === type,
+  );
+  if (repeated) throw protocolViolation(`Setup Option 0x${repeated.type.toString(16)} twice`);
+  return options;
+}
+
+function readTrackProperties(input: ByteReader): readonly Property[] {
+  const properties = readProperties(input.rest());
+  for (const { type, name, least, most } of limitedProperties) {
+    const wrong = integerProperties(properties, type).find((value) => value < least || value > most);
+    if (wrong !== undefined) throw protocolViolation(`${name} is ${wrong}`);
+  }
+  return properties;
+}
+
 const readReason = (input: ByteReader) => readText(input, MAX_REASON_BYTES, "a Reason Phrase");
 
 function readRedirect(input: ByteReader): Redirect {
@@ -68,7 +97,7 @@ function readRedirect(input: ByteReader): Redirect {
 }
 
 function readRequestError(input: ByteReader): RequestError {
-  const code = input.uint();
+  const code = readCode(input);
   // The interval is sent plus one; 0 says "do not retry".
   const interval = input.u64();
   const reason = readReason(input);
@@ -84,7 +113,7 @@ function readRequestError(input: ByteReader): RequestError {
 export function decodePayload(type: bigint, input: ByteReader, onControlStream: boolean): Message {
   switch (type) {
     case BigInt(MessageType.SETUP): {
-      const option = readProperties(input.rest()).find((property) => property.type === MOQT_IMPLEMENTATION);
+      const option = readSetupOptions(input).find(({ type }) => type === MOQT_IMPLEMENTATION);
       return {
         kind: "setup",
         ...(option?.value instanceof Uint8Array && { implementation: utf8.decode(option.value) }),
@@ -93,7 +122,9 @@ export function decodePayload(type: bigint, input: ByteReader, onControlStream: 
     case BigInt(MessageType.GOAWAY): {
       const newSessionUri = readText(input, MAX_URI_BYTES, "a New Session URI");
       const timeout = input.u64();
-      return { kind: "goaway", newSessionUri, timeout, ...(onControlStream && { requestId: input.u64() }) };
+      // It belongs there; peers are about that leave it out.
+      const hasRequest = onControlStream && input.remaining > 0;
+      return { kind: "goaway", newSessionUri, timeout, ...(hasRequest && { requestId: input.u64() }) };
     }
     case BigInt(MessageType.SUBSCRIBE):
       return {
@@ -107,7 +138,7 @@ export function decodePayload(type: bigint, input: ByteReader, onControlStream: 
         kind: "subscribe-ok",
         trackAlias: input.u64(),
         parameters: readParameters(input, "subscribe-ok"),
-        trackProperties: readProperties(input.rest()),
+        trackProperties: readTrackProperties(input),
       };
     case BigInt(MessageType.REQUEST_UPDATE):
       return {
@@ -119,14 +150,14 @@ export function decodePayload(type: bigint, input: ByteReader, onControlStream: 
       return {
         kind: "request-ok",
         parameters: readParameters(input, "request-ok"),
-        trackProperties: readProperties(input.rest()),
+        trackProperties: readTrackProperties(input),
       };
     case BigInt(MessageType.REQUEST_ERROR):
       return readRequestError(input);
     case BigInt(MessageType.PUBLISH_DONE):
       return {
         kind: "publish-done",
-        code: input.uint(),
+        code: readCode(input),
         streamCount: input.u64(),
         reason: readReason(input),
       };

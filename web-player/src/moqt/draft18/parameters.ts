@@ -4,6 +4,7 @@ import { ByteReader, ByteWriter } from "../bytes";
 import { protocolViolation } from "../errors";
 import type { Location, Message, Parameters, SubscriptionFilter } from "../model";
 import { readNamespace, writeNamespace } from "../names";
+import { readToken, writeToken } from "../tokens";
 
 type Kind = Message["kind"];
 type Writable = { -readonly [K in keyof Parameters]: Parameters[K] };
@@ -106,10 +107,10 @@ const definitions: readonly Definition[] = [
     scope: ["subscribe", "request-update"],
     repeatable: true,
     read: (input, into) => {
-      into.authorizationTokens = [...(into.authorizationTokens ?? []), input.bytes(input.uint())];
+      into.authorizationTokens = [...(into.authorizationTokens ?? []), readToken(input.bytes(input.uint()))];
     },
     write: ({ authorizationTokens = [] }) =>
-      authorizationTokens.map((token) => (out) => out.lengthPrefixed(token)),
+      authorizationTokens.map((token) => (out) => out.lengthPrefixed(writeToken(token))),
   },
   integer(0x04, "RENDEZVOUS_TIMEOUT", "rendezvousTimeout", ["subscribe"]),
   integer(0x06, "SUBGROUP_DELIVERY_TIMEOUT", "subgroupDeliveryTimeout", [
