@@ -553,3 +553,16 @@ fn a_publisher_that_ends_its_stream_without_publish_done_has_failed() {
         pair.answer(1, id, done(PublishDoneCode::TRACK_ENDED));
     }
 }
+
+#[test]
+fn answers_about_a_namespace_reach_the_application() {
+    for version in EVERY {
+        let mut pair = Pair::new(version);
+        let id = pair.ask(publish_namespace("live"));
+        pair.answer(1, id, ok());
+        let id = pair.ask(publish_namespace("live/cam1"));
+        let error = RequestError::new(RequestErrorCode::UNINTERESTED, "no");
+        pair.answer(1, id, Response::Error(error));
+        assert_eq!(pair.closed, None);
+    }
+}
