@@ -3,6 +3,7 @@
 mod everyone;
 mod later;
 mod shared;
+mod values;
 mod violations;
 
 use super::*;

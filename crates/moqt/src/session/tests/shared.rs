@@ -104,6 +104,34 @@ fn requests_wait_for_max_request_id_and_go_in_order() {
 }
 
 #[test]
+fn being_blocked_is_told_once_for_each_limit() {
+    let now = Instant::now();
+    let mut client = Session::new(config(V, Role::Client), now);
+    let Some(Output::Request { stream, .. }) = client.poll_output() else { panic!() };
+    let says = |client: &mut Session, message: SharedMessage| {
+        client.handle_stream(stream, &bytes(&[message]), false);
+        let mut sent = BytesMut::new();
+        while let Some(output) = client.poll_output() {
+            let Output::Request { bytes, .. } = output else { panic!("{output:?}") };
+            sent.extend_from_slice(&bytes);
+        }
+        std::iter::from_fn(|| crate::codec::shared::decode(&mut sent).unwrap())
+            .filter(|message| matches!(message, SharedMessage::RequestsBlocked(_)))
+            .collect::<Vec<_>>()
+    };
+    let setup =
+        SharedMessage::Setup { from: Role::Server, setup: Setup::default(), max_request_id: 2 };
+    assert_eq!(says(&mut client, setup), []);
+    for name in ["a", "b", "c", "d"] {
+        client.request(subscribe(name)).unwrap();
+    }
+    // The first was allowed; the second said that it waits.
+    let same = SharedMessage::RequestsBlocked(7);
+    assert_eq!(says(&mut client, same), [SharedMessage::RequestsBlocked(2)]);
+    assert_eq!(says(&mut client, SharedMessage::MaxRequestId(4)), []);
+}
+
+#[test]
 fn a_request_beyond_the_limit_ends_the_session() {
     let code = provoke(&[request(1000, publish_namespace("live"))]);
     assert_eq!(code, Some(SessionCode::TOO_MANY_REQUESTS));
