@@ -1,4 +1,4 @@
-//! The project's chores, run as `cargo xtask demo` and `cargo xtask test`.
+//! The project's chores, run as `cargo xtask demo`, `cargo xtask test` and `cargo xtask interop`.
 //!
 //! A chore starts other programs and ends them all again: each child ends when the chore does, even
 //! when the chore is killed (see [`child`]).
@@ -10,6 +10,7 @@
 
 mod child;
 mod demo;
+mod interop;
 mod player;
 mod project;
 mod test;
@@ -33,6 +34,8 @@ enum Chore {
     Demo(demo::Options),
     /// Runs all that has to pass before a change is accepted, as CI does.
     Test(test::Options),
+    /// Lets other people's MoQT implementations talk to ours, and writes docs/interop.md.
+    Interop(interop::Options),
     /// Becomes another program that ends when process PARENT does.
     #[command(hide = true, name = child::BOUND)]
     Bound { parent: i32, program: OsString, args: Vec<OsString> },
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Demo(options) => demo::run(&options),
         Chore::Test(options) => test::run(&options),
+        Chore::Interop(options) => interop::run(&options),
         Chore::Bound { parent, program, args } => child::become_bound(parent, &program, &args),
     };
     outcome.unwrap_or_else(|error| {

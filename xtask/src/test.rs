@@ -8,12 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use self::{counts::Counts, run::Run};
 use crate::{
     child::Stop,
+    interop,
     player::{self, npm},
     project::{self, cargo},
     tools,
@@ -37,12 +38,13 @@ struct Step {
 }
 
 /// In the order of a fresh clone: the page is built before the relay that carries it.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step { name: "format", run: format },
     Step { name: "player", run: player },
     Step { name: "lint", run: lint },
     Step { name: "rust", run: rust },
     Step { name: "docs", run: docs },
+    Step { name: "interop", run: interop },
     Step { name: "e2e", run: e2e },
 ];
 
@@ -143,6 +145,14 @@ fn docs(run: &mut Run) -> Result<()> {
     let mut command = cargo(&doc);
     command.env("RUSTDOCFLAGS", "-D warnings");
     run.command(&command)
+}
+
+/// Somebody else's tests of our relay.
+fn interop(run: &mut Run) -> Result<()> {
+    let Some((passed, failed)) = interop::test_relay(run.stop())? else { return Ok(()) };
+    run.count(Counts { passed, failed });
+    ensure!(failed == 0, "{failed} of moq-interop-client's tests failed");
+    Ok(())
 }
 
 fn e2e(run: &mut Run) -> Result<()> {

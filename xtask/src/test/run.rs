@@ -42,6 +42,16 @@ impl Run {
         self.counts
     }
 
+    /// Adds what was counted elsewhere.
+    pub(crate) fn count(&mut self, counts: Counts) {
+        self.counts = self.counts + counts;
+    }
+
+    /// Whether this chore was asked to end.
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
     /// Fetches the npm packages of `directory` unless they are as its lock file says.
     pub(crate) fn npm_packages(&mut self, directory: &Path) -> Result<()> {
         if !player::packages_are_stale(directory) {
