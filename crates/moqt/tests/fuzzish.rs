@@ -1,5 +1,6 @@
 //! The fuzzer's targets as ordinary tests: inputs from a fixed seed, a bounded number of them.
-//! `WEIR_FUZZ_ROUNDS` asks for more.
+//! `WEIR_FUZZ_ROUNDS` asks for more; `WEIR_FUZZ_CORPUS` names a directory to which the messages
+//! are written, a file each, for libFuzzer to begin with.
 
 mod common;
 #[path = "../../../fuzz/targets/mod.rs"]
@@ -34,15 +35,24 @@ fn small(seed: u64, count: u64, max: u64, target: impl Fn(&[u8])) {
     }
 }
 
+/// Writes what a fuzzer may begin with, if asked to.
+fn keep(target: &str, number: u64, bytes: &[u8]) {
+    let Some(corpus) = std::env::var_os("WEIR_FUZZ_CORPUS") else { return };
+    let directory = std::path::Path::new(&corpus).join(target);
+    std::fs::create_dir_all(&directory).expect("a directory to write to");
+    std::fs::write(directory.join(format!("message-{number}")), bytes).expect("a file");
+}
+
 /// Real messages with a few bytes changed.
-fn codec(version: Version) {
+fn codec(version: Version, target: &str) {
     let mut runner = TestRunner::deterministic();
     let mut seeded = Seeded(18);
     let messages = arbitrary::control(version);
-    for _ in 0..rounds(3000) {
+    for round in 0..rounds(3000) {
         let message = messages.new_tree(&mut runner).expect("a message").current();
         let mut bytes = encode(version, &message).expect("a message that can be said");
         targets::codec(version, &bytes);
+        keep(target, round, &bytes);
         for _ in 0..seeded.next() % 4 {
             let at = seeded.next() as usize % bytes.len();
             bytes[at] = seeded.next() as u8 & 0x3f;
@@ -53,17 +63,17 @@ fn codec(version: Version) {
 
 #[test]
 fn codec16() {
-    codec(Version::Draft16);
+    codec(Version::Draft16, "codec16");
 }
 
 #[test]
 fn codec18() {
-    codec(Version::Draft18);
+    codec(Version::Draft18, "codec18");
 }
 
 #[test]
 fn codec22() {
-    codec(Version::Draft22);
+    codec(Version::Draft22, "codec22");
 }
 
 #[test]

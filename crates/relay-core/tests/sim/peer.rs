@@ -1,0 +1,651 @@
+//! One session of a relay: between its wire, the router, the tracks and its outbox.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use moqt::{
+    Event, GroupOrder, Namespace, Parameters, PublishDone, PublishDoneCode, PublishNamespace,
+    Request, RequestError, RequestErrorCode, RequestId, RequestOk, ResetCode, Response, Subscribe,
+    SubscribeNamespace, SubscribeOk, SubscribeTracks, property,
+};
+use relay_core::{
+    Action, Outbox, Peer as Kind, Policy, RouteAction, SessionId, StreamKey, SubgroupSeq,
+    Subscription, Track, TrackId,
+};
+
+use crate::link::{Class, Link, StreamNo};
+use crate::relay::Core;
+use crate::wire::{Said, Wire};
+
+/// How long streams may come after PUBLISH_DONE.
+const LATE_STREAMS: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: SessionId,
+    pub(crate) link: usize,
+    pub(crate) wire: Wire,
+    kind: Kind,
+    pub(crate) outbox: Outbox,
+    /// Requests of the peer's for objects, and PUBLISHes of ours.
+    served: BTreeMap<RequestId, Served>,
+    streams: BTreeMap<StreamKey, StreamNo>,
+    /// Our subscriptions at the peer, and its PUBLISHes, in order.
+    upstream: Vec<(RequestId, Upstream)>,
+    ingests: BTreeMap<StreamNo, Ingest>,
+    announced: BTreeMap<Namespace, RequestId>,
+    watched: BTreeMap<RequestId, Namespace>,
+    following: BTreeMap<RequestId, Namespace>,
+    /// Our SUBSCRIBE_NAMESPACE at the parent.
+    namespaces: Option<RequestId>,
+}
+
+#[derive(Debug)]
+struct Served {
+    parameters: Parameters,
+    track: Option<TrackId>,
+}
+
+#[derive(Debug)]
+struct Upstream {
+    track: TrackId,
+    streams: u64,
+    ending: Option<Ending>,
+}
+
+/// PUBLISH_DONE came before all streams did.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    code: PublishDoneCode,
+    streams: u64,
+    until: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ingest {
+    request: RequestId,
+    track: TrackId,
+    seq: SubgroupSeq,
+}
+
+impl Peer {
+    pub(crate) fn new(id: SessionId, link: usize, kind: Kind, wire: Wire, policy: Policy) -> Self {
+        Self {
+            id,
+            link,
+            wire,
+            kind,
+            outbox: Outbox::new(policy),
+            served: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            upstream: Vec::new(),
+            ingests: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            following: BTreeMap::new(),
+            namespaces: None,
+        }
+    }
+
+    /// What must be gone when nobody wants anything: its names and how many there are.
+    pub(crate) fn holdings(&self) -> [(&'static str, usize); 7] {
+        [
+            ("subscriptions served", self.served.len()),
+            ("streams open", self.streams.len()),
+            ("subscriptions of ours", self.upstream.len()),
+            ("streams read", self.ingests.len()),
+            ("data streams of the peer", self.wire.open_incoming()),
+            ("subscriptions in the outbox", self.outbox.tracks().count()),
+            ("namespaces announced", self.announced.len()),
+        ]
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let endings = self.upstream.iter().filter_map(|(_, upstream)| Some(upstream.ending?.until));
+        endings.chain(self.outbox.poll_timeout()).min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, core: &mut Core) {
+        let now = core.timeline.now();
+        let over: Vec<_> = self
+            .upstream
+            .iter()
+            .filter_map(|(id, upstream)| Some((*id, upstream.ending?)))
+            .filter(|(_, ending)| ending.until <= now)
+            .collect();
+        for (id, ending) in over {
+            self.end_upstream(id, ending.code, core);
+        }
+    }
+
+    fn upstream_mut(&mut self, id: RequestId) -> Option<&mut Upstream> {
+        self.upstream.iter_mut().find(|(request, _)| *request == id).map(|(_, upstream)| upstream)
+    }
+
+    fn remove_upstream(&mut self, id: RequestId) -> Option<Upstream> {
+        let at = self.upstream.iter().position(|(request, _)| *request == id)?;
+        Some(self.upstream.remove(at).1)
+    }
+
+    fn request(&mut self, request: Request, link: &mut Link) -> RequestId {
+        let id = self.wire.session.request(request).expect("a short request");
+        self.wire.flush(link);
+        id
+    }
+
+    fn respond(&mut self, id: RequestId, response: Response, link: &mut Link) {
+        self.wire.session.respond(id, response).expect("a short answer");
+        self.wire.flush(link);
+    }
+
+    // ---- what the peer said ----
+
+    pub(crate) fn handle(&mut self, said: Said, core: &mut Core, link: &mut Link) {
+        match said {
+            Said::Event(event) => self.handle_event(event, core, link),
+            Said::Subgroup { request, header, stream } => {
+                let now = core.timeline.now();
+                self.count_stream(request, now);
+                let track = self.upstream_mut(request).map(|upstream| upstream.track);
+                let Some(track) = track else { return };
+                let Some(held) = core.tracks.get_mut(&track) else { return };
+                match held.open(header, now) {
+                    Some(seq) => {
+                        self.ingests.insert(stream, Ingest { request, track, seq });
+                    }
+                    None => self.wire.stop(stream, link),
+                }
+            }
+            Said::Bytes { stream, bytes } => {
+                if let Some(ingest) = self.ingests.get(&stream)
+                    && let Some(track) = core.tracks.get_mut(&ingest.track)
+                    && let Err(error) = track.append(ingest.seq, bytes, core.timeline.now())
+                {
+                    core.timeline.violate(core.name, format_args!("{stream}: {error}"));
+                }
+            }
+            Said::Fin { stream } => {
+                if let Some(ingest) = self.ingests.remove(&stream)
+                    && let Some(track) = core.tracks.get_mut(&ingest.track)
+                    && let Err(error) = track.finish(ingest.seq)
+                {
+                    core.timeline.violate(core.name, format_args!("{stream}: {error}"));
+                }
+            }
+            Said::Reset { stream, code } => {
+                if let Some(ingest) = self.ingests.remove(&stream)
+                    && let Some(track) = core.tracks.get_mut(&ingest.track)
+                {
+                    if code == ResetCode::SESSION_CLOSED || code == ResetCode::GOING_AWAY {
+                        track.interrupt(ingest.seq);
+                    } else {
+                        track.reset(ingest.seq, code);
+                    }
+                }
+            }
+            Said::Stopped { stream } => {
+                let found = self.streams.iter().find(|(_, no)| **no == stream);
+                if let Some((key, _)) = found.map(|(key, no)| (*key, *no)) {
+                    self.streams.remove(&key);
+                    self.outbox.handle_stopped(key);
+                    link.reset(self.wire.side, stream, ResetCode::CANCELLED);
+                }
+            }
+            Said::Datagram { request, datagram } => {
+                let track = self.upstream_mut(request).map(|upstream| upstream.track);
+                if let Some(track) = track.and_then(|track| core.tracks.get_mut(&track)) {
+                    track.push_datagram(datagram);
+                }
+            }
+            Said::Fetch { .. } | Said::Closed => {}
+        }
+    }
+
+    fn handle_event(&mut self, event: Event, core: &mut Core, link: &mut Link) {
+        match event {
+            Event::Ready(setup) => {
+                if self.kind == Kind::Client && setup.node.is_some() {
+                    self.kind = Kind::Node;
+                }
+                core.router.handle_session(self.id, self.kind);
+                if self.kind == Kind::Uplink {
+                    let (prefix, parameters) = (Namespace::default(), Parameters::default());
+                    let all = SubscribeNamespace { prefix, parameters };
+                    self.namespaces = Some(self.request(Request::SubscribeNamespace(all), link));
+                }
+            }
+            Event::GoAway(_) => core.router.handle_going_away(self.id),
+            Event::Requested { id, request } => self.handle_request(id, request, core, link),
+            Event::Updated { id, parameters } => {
+                self.handle_update(id, &parameters, core);
+                let ok = Ok(RequestOk::default());
+                self.wire.session.respond_update(id, ok).expect("a short answer");
+                self.wire.flush(link);
+            }
+            Event::Responded { id, response } => self.handle_response(id, response, core, link),
+            Event::Ended { id, .. } => self.handle_ended(id, core, link),
+            Event::UpdateAnswered { .. } | Event::RequestGoAway { .. } => {}
+        }
+    }
+
+    fn handle_request(
+        &mut self,
+        id: RequestId,
+        request: Request,
+        core: &mut Core,
+        link: &mut Link,
+    ) {
+        let (session, now) = (self.id, core.timeline.now());
+        match request {
+            Request::Subscribe(Subscribe { track, parameters }) => {
+                let rendezvous = Duration::from_millis(parameters.rendezvous_timeout.unwrap_or(0));
+                let new_group = parameters.new_group_request;
+                self.served.insert(id, Served { parameters, track: None });
+                core.router.handle_subscribe(session, id, &track, rendezvous, new_group, now);
+            }
+            Request::Publish(publish) => {
+                match core.router.handle_publish(session, &publish.track, now) {
+                    Ok((track, forward)) => {
+                        let upstream = Upstream { track, streams: 0, ending: None };
+                        self.upstream.push((id, upstream));
+                        core.heed();
+                        if let Some(held) = core.tracks.get_mut(&track) {
+                            held.set_properties(publish.properties);
+                            if let Some(largest) = publish.parameters.largest_object {
+                                held.raise_largest(largest);
+                            }
+                        }
+                        let parameters =
+                            Parameters { forward: Some(forward), ..Parameters::default() };
+                        let ok = RequestOk { parameters, ..RequestOk::default() };
+                        self.respond(id, Response::Ok(ok), link);
+                    }
+                    Err(error) => self.respond(id, Response::Error(*error), link),
+                }
+            }
+            Request::PublishNamespace(PublishNamespace { namespace, .. }) => {
+                let response = match core.router.handle_publish_namespace(session, id, &namespace) {
+                    Ok(()) => Response::Ok(RequestOk::default()),
+                    Err(error) => Response::Error(*error),
+                };
+                self.respond(id, response, link);
+            }
+            Request::SubscribeNamespace(SubscribeNamespace { prefix, .. }) => {
+                self.respond(id, Response::Ok(RequestOk::default()), link);
+                self.watched.insert(id, prefix.clone());
+                core.router.handle_subscribe_namespace(session, id, &prefix);
+            }
+            Request::SubscribeTracks(SubscribeTracks { prefix, parameters }) => {
+                self.respond(id, Response::Ok(RequestOk::default()), link);
+                self.following.insert(id, prefix.clone());
+                let forward = parameters.forward.unwrap_or(true);
+                core.router.handle_subscribe_tracks(session, id, &prefix, forward);
+            }
+            Request::Fetch(_) | Request::TrackStatus(_) => {
+                let reason = "not in this simulation";
+                let error = RequestError::new(RequestErrorCode::NOT_SUPPORTED, reason);
+                self.respond(id, Response::Error(error), link);
+            }
+        }
+    }
+
+    fn handle_update(&mut self, id: RequestId, change: &Parameters, core: &mut Core) {
+        let Some(Served { track: Some(track), .. }) = self.served.get(&id) else { return };
+        self.outbox.update(id, |wanted| {
+            wanted.priority = change.subscriber_priority.unwrap_or(wanted.priority);
+            wanted.forward = change.forward.unwrap_or(wanted.forward);
+        });
+        if let Some(forward) = change.forward {
+            core.router.handle_forward(self.id, id, *track, forward);
+        }
+    }
+
+    fn handle_response(
+        &mut self,
+        id: RequestId,
+        response: Response,
+        core: &mut Core,
+        link: &mut Link,
+    ) {
+        let (session, now) = (self.id, core.timeline.now());
+        if let Some(upstream) = self.upstream_mut(id) {
+            let (track, streams) = (upstream.track, upstream.streams);
+            match response {
+                Response::SubscribeOk(ok) => {
+                    if let Some(held) = core.tracks.get_mut(&track) {
+                        held.set_properties(ok.properties);
+                        if let Some(largest) = ok.parameters.largest_object {
+                            held.raise_largest(largest);
+                        }
+                    }
+                    core.router.handle_upstream_ok(session, track);
+                }
+                Response::Error(error) => {
+                    self.remove_upstream(id);
+                    core.router.handle_upstream_error(session, track, &error, now);
+                }
+                Response::PublishDone(done) if streams < done.stream_count => {
+                    let (code, streams) = (done.code, done.stream_count);
+                    upstream.ending = Some(Ending { code, streams, until: now + LATE_STREAMS });
+                }
+                Response::PublishDone(done) => self.end_upstream(id, done.code, core),
+                _ => {}
+            }
+            return;
+        }
+        match response {
+            Response::Namespace(suffix) if self.namespaces == Some(id) => {
+                core.router.handle_uplink_namespace(session, &suffix, true);
+            }
+            Response::NamespaceDone(suffix) if self.namespaces == Some(id) => {
+                core.router.handle_uplink_namespace(session, &suffix, false);
+            }
+            // A PUBLISH of ours was answered.
+            Response::Ok(ok) => {
+                if let Some(forward) = ok.parameters.forward {
+                    let change = Parameters { forward: Some(forward), ..Parameters::default() };
+                    self.handle_update(id, &change, core);
+                }
+            }
+            Response::Error(_) if self.served.contains_key(&id) => {
+                self.handle_ended(id, core, link);
+            }
+            _ => {}
+        }
+    }
+
+    fn count_stream(&mut self, request: RequestId, now: Instant) {
+        let Some(upstream) = self.upstream_mut(request) else { return };
+        upstream.streams += 1;
+        if let Some(ending) = &mut upstream.ending
+            && upstream.streams >= ending.streams
+        {
+            ending.until = now;
+        }
+    }
+
+    fn end_upstream(&mut self, id: RequestId, code: PublishDoneCode, core: &mut Core) {
+        if let Some(upstream) = self.remove_upstream(id) {
+            let now = core.timeline.now();
+            core.router.handle_upstream_done(self.id, upstream.track, code, now);
+        }
+    }
+
+    /// A request ended without a word.
+    fn handle_ended(&mut self, id: RequestId, core: &mut Core, link: &mut Link) {
+        if let Some(served) = self.served.remove(&id) {
+            let track = served.track.and_then(|track| core.tracks.get(&track));
+            for key in self.outbox.unsubscribe(id, track) {
+                if let Some(no) = self.streams.remove(&key) {
+                    link.reset(self.wire.side, no, ResetCode::CANCELLED);
+                }
+            }
+            match served.track {
+                Some(track) => core.router.handle_unsubscribe(self.id, id, track),
+                None => core.router.handle_cancelled(self.id, id),
+            }
+        } else if self.watched.remove(&id).is_some() {
+            core.router.handle_unsubscribe_namespace(self.id, id);
+        } else if self.following.remove(&id).is_some() {
+            core.router.handle_unsubscribe_tracks(self.id, id);
+        } else if let Some(upstream) = self.remove_upstream(id) {
+            self.stop_ingests(id, core, link);
+            let error =
+                RequestError::new(RequestErrorCode::INTERNAL_ERROR, "the upstream broke off");
+            let now = core.timeline.now();
+            core.router.handle_upstream_error(self.id, upstream.track, &error, now);
+        } else {
+            core.router.handle_unpublish_namespace(self.id, id);
+        }
+    }
+
+    /// Reads no more for a subscription of ours.
+    fn stop_ingests(&mut self, request: RequestId, core: &mut Core, link: &mut Link) {
+        let ours: Vec<_> = self
+            .ingests
+            .iter()
+            .filter(|(_, ingest)| ingest.request == request)
+            .map(|(stream, ingest)| (*stream, *ingest))
+            .collect();
+        for (stream, ingest) in ours {
+            self.ingests.remove(&stream);
+            self.wire.stop(stream, link);
+            if let Some(track) = core.tracks.get_mut(&ingest.track) {
+                track.interrupt(ingest.seq);
+            }
+        }
+    }
+
+    /// The session is over.
+    pub(crate) fn close(&mut self, core: &mut Core) {
+        for ingest in std::mem::take(&mut self.ingests).into_values() {
+            if let Some(track) = core.tracks.get_mut(&ingest.track) {
+                track.interrupt(ingest.seq);
+            }
+        }
+    }
+
+    // ---- what the router decided ----
+
+    pub(crate) fn carry_out(&mut self, action: RouteAction, core: &mut Core, link: &mut Link) {
+        match action {
+            RouteAction::Announce(_, namespace) => {
+                let parameters = Parameters::default();
+                let request = PublishNamespace { namespace: namespace.clone(), parameters };
+                let id = self.request(Request::PublishNamespace(request), link);
+                self.announced.insert(namespace, id);
+            }
+            RouteAction::Unannounce(_, namespace) => {
+                if let Some(id) = self.announced.remove(&namespace) {
+                    self.wire.session.cancel(id, ResetCode::CANCELLED);
+                    self.wire.flush(link);
+                }
+            }
+            RouteAction::Namespace(_, request, namespace) => {
+                if let Some(suffix) = self.watched.get(&request).and_then(|p| namespace.suffix(p)) {
+                    self.respond(request, Response::Namespace(suffix), link);
+                }
+            }
+            RouteAction::NamespaceDone(_, request, namespace) => {
+                if let Some(suffix) = self.watched.get(&request).and_then(|p| namespace.suffix(p)) {
+                    self.respond(request, Response::NamespaceDone(suffix), link);
+                }
+            }
+            RouteAction::Follow(_) => {
+                let parameters = Parameters { forward: Some(false), ..Parameters::default() };
+                let all = SubscribeTracks { prefix: Namespace::default(), parameters };
+                self.request(Request::SubscribeTracks(all), link);
+            }
+            RouteAction::Offer(_, track, name, forward) => {
+                self.offer(track, name, forward, core, link);
+            }
+            RouteAction::Subscribe(_, track, upstream) => {
+                let parameters = Parameters {
+                    group_order: Some(GroupOrder::Descending),
+                    new_group_request: upstream.new_group,
+                    ..Parameters::default()
+                };
+                let request = Subscribe { track: upstream.name, parameters };
+                let id = self.request(Request::Subscribe(request), link);
+                self.upstream.push((id, Upstream { track, streams: 0, ending: None }));
+            }
+            RouteAction::Unsubscribe(_, track) => {
+                let found = self.upstream.iter().find(|(_, u)| u.track == track).map(|(id, _)| *id);
+                if let Some(id) = found {
+                    self.remove_upstream(id);
+                    self.wire.session.cancel(id, ResetCode::CANCELLED);
+                    self.wire.flush(link);
+                    self.stop_ingests(id, core, link);
+                }
+            }
+            RouteAction::Forward(_, track, forward) => {
+                let change = Parameters { forward: Some(forward), ..Parameters::default() };
+                self.update_upstream(track, change, link);
+            }
+            RouteAction::NewGroup(_, track, group) => {
+                let change = Parameters { new_group_request: Some(group), ..Parameters::default() };
+                self.update_upstream(track, change, link);
+            }
+            RouteAction::Accept(_, request, track) => self.accept(request, track, core, link),
+            RouteAction::Reject(_, request, error) => {
+                self.served.remove(&request);
+                self.respond(request, Response::Error(error), link);
+            }
+            RouteAction::End(_, request, _, code) => self.outbox.end_track(request, code),
+            RouteAction::Begin(..) | RouteAction::Forget(_) => {}
+        }
+    }
+
+    fn update_upstream(&mut self, track: TrackId, change: Parameters, link: &mut Link) {
+        let found = self.upstream.iter().find(|(_, u)| u.track == track).map(|(id, _)| *id);
+        if let Some(id) = found {
+            let _ = self.wire.session.update(id, change);
+            self.wire.flush(link);
+        }
+    }
+
+    fn accept(&mut self, request: RequestId, id: TrackId, core: &mut Core, link: &mut Link) {
+        let Some(track) = core.tracks.get(&id) else { return };
+        let Some(served) = self.served.get_mut(&request) else {
+            return core.router.handle_unsubscribe(self.id, request, id);
+        };
+        served.track = Some(id);
+        let parameters = served.parameters.clone();
+        if parameters.forward == Some(false) {
+            core.router.handle_forward(self.id, request, id, false);
+        }
+        let track_alias = self.wire.session.allocate_alias();
+        let wanted = wanted(track_alias, &parameters, track, &core.policy);
+        let (largest_object, properties) = (track.largest(), track.properties().clone());
+        self.outbox.subscribe(request, id, track, wanted);
+        let parameters = Parameters { largest_object, ..Parameters::default() };
+        let ok = SubscribeOk { track_alias, parameters, properties };
+        self.respond(request, Response::SubscribeOk(ok), link);
+    }
+
+    /// Sends PUBLISH.
+    fn offer(
+        &mut self,
+        id: TrackId,
+        name: moqt::FullTrackName,
+        forward: bool,
+        core: &mut Core,
+        link: &mut Link,
+    ) {
+        let Some(track) = core.tracks.get(&id) else { return };
+        let track_alias = self.wire.session.allocate_alias();
+        let parameters = Parameters {
+            forward: Some(forward),
+            largest_object: track.largest(),
+            ..Parameters::default()
+        };
+        let publish = moqt::Publish {
+            track: name,
+            track_alias,
+            parameters: parameters.clone(),
+            properties: track.properties().clone(),
+        };
+        let request = self.request(Request::Publish(publish), link);
+        if !core.router.handle_offered(self.id, request, id, forward) {
+            self.wire.session.cancel(request, ResetCode::CANCELLED);
+            return self.wire.flush(link);
+        }
+        let Some(track) = core.tracks.get(&id) else { return };
+        let wanted = wanted(track_alias, &parameters, track, &core.policy);
+        self.outbox.subscribe(request, id, track, wanted);
+        self.served.insert(request, Served { parameters, track: Some(id) });
+    }
+
+    // ---- objects out ----
+
+    /// Hands the link what it takes now. `true`: something was done.
+    pub(crate) fn pump(&mut self, core: &mut Core, link: &mut Link) -> bool {
+        let now = core.timeline.now();
+        self.outbox.unblock();
+        let mut ids: Vec<TrackId> = self.outbox.tracks().map(|(_, track)| track).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut busy = false;
+        for id in &ids {
+            if let Some(track) = core.tracks.get(id) {
+                for action in self.outbox.look(*id, track, now) {
+                    busy |= self.act(action, link);
+                }
+            }
+        }
+        loop {
+            let urgent = ids
+                .iter()
+                .filter_map(|id| Some((*id, core.tracks.get(id)?)))
+                .filter_map(|(id, track)| Some((self.outbox.urgency(id, track)?, id, track)))
+                .max_by_key(|(urgency, id, _)| (*urgency, *id));
+            let Some((_, id, track)) = urgent else { return busy };
+            let Some(Action::Write { stream, chunks }) = self.outbox.poll(id, track) else {
+                return busy;
+            };
+            let no = self.streams.get(&stream).copied();
+            let Some(taken) = no.and_then(|no| link.write(self.wire.side, no, &chunks)) else {
+                self.outbox.handle_stopped(stream);
+                self.streams.remove(&stream);
+                continue;
+            };
+            self.outbox.handle_written(stream, taken, track, now);
+            if taken > 0 {
+                for action in self.outbox.look(id, track, now) {
+                    busy |= self.act(action, link);
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action, link: &mut Link) -> bool {
+        let side = self.wire.side;
+        match action {
+            Action::Open { stream, priority } => {
+                self.streams.insert(stream, link.open(side, Class::Data, priority));
+            }
+            Action::Finish(stream) => {
+                if let Some(no) = self.streams.remove(&stream) {
+                    link.finish(side, no);
+                }
+            }
+            Action::Reset(stream, code) => {
+                if let Some(no) = self.streams.remove(&stream) {
+                    link.reset(side, no, code);
+                }
+            }
+            Action::Datagram(bytes) => link.datagram(side, bytes),
+            Action::Done { request, code, streams } => {
+                let done = PublishDone { code, stream_count: streams, reason: Bytes::new() };
+                self.respond(request, Response::PublishDone(done), link);
+                self.served.remove(&request);
+                return true;
+            }
+            Action::Write { .. } => {}
+        }
+        false
+    }
+}
+
+/// What a subscription is given ("Subscription Filters", "Delivery Timeouts and Data
+/// Reliability").
+fn wanted(alias: u64, parameters: &Parameters, track: &Track, policy: &Policy) -> Subscription {
+    let properties = track.properties();
+    let timeouts = [
+        parameters.object_delivery_timeout,
+        parameters.subgroup_delivery_timeout,
+        properties.int(property::OBJECT_DELIVERY_TIMEOUT),
+        properties.int(property::SUBGROUP_DELIVERY_TIMEOUT),
+    ];
+    let range = parameters.locations().map(|filter| filter.range(track.largest()));
+    Subscription {
+        alias,
+        start: range.map(|range| range.start),
+        end_group: range.map(|range| range.end.group).filter(|group| *group < u64::MAX),
+        priority: parameters.subscriber_priority.unwrap_or(128),
+        order: parameters.group_order.unwrap_or(GroupOrder::Ascending),
+        forward: parameters.forward.unwrap_or(true),
+        expiry: policy.expiry(timeouts),
+    }
+}
