@@ -318,7 +318,7 @@ struct Out {
 
 impl Out {
     async fn open(job: &Job) -> Result<Self, Stop> {
-        let mut stream = job.connection.open_uni().await.map_err(|_| Stop::Gone)?;
+        let mut stream = job.connection.open_fetch(job.order).await.map_err(|_| Stop::Gone)?;
         let set = job.priority.load(Ordering::Relaxed);
         stream.set_priority(relay_core::fetch_priority(set));
         let mut head = BytesMut::new();

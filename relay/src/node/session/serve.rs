@@ -356,7 +356,7 @@ impl Session {
         match action {
             Action::Open { stream, priority } => {
                 let connection = self.driver.connection().clone();
-                let opening: Opening = Box::pin(async move { connection.open_uni().await });
+                let opening: Opening = Box::pin(async move { connection.open_data().await });
                 self.streams.insert(stream, Stream::Opening(opening, priority));
             }
             Action::Finish(stream) => {

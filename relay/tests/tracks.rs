@@ -1,0 +1,282 @@
+//! Tracks with several publishers, published tracks, the past, and moving elsewhere: as a peer
+//! sees them, in every draft.
+
+mod common;
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use common::*;
+use moqt::{
+    Fill, GroupOrder, Location, LocationFilter, Parameters, PublishDoneCode, RequestErrorCode,
+    Version,
+};
+use transport::publish::{Broadcast, TrackOptions};
+use transport::subscribe::{Object, Received, Refusal, Subscriber, Subscription, Want};
+use transport::{Endpoint, EndpointConfig, EndpointOptions};
+
+const NAMESPACE: &str = "live/tracks";
+
+fn broadcast() -> Broadcast {
+    Broadcast::new(moqt::Namespace::from_path(NAMESPACE).unwrap())
+}
+
+async fn connect(relay: &Relay, version: Version) -> Subscriber {
+    connect_to(relay, version, relay.url()).await
+}
+
+async fn connect_to(relay: &Relay, version: Version, url: url::Url) -> Subscriber {
+    let config = EndpointConfig { uni_streams: 100, ..EndpointConfig::default() };
+    let options = EndpointOptions::from(config).versions([version]);
+    let endpoint = Endpoint::client(options).unwrap();
+    Subscriber::connect(&endpoint, &url, &relay.tls()).await.unwrap()
+}
+
+fn check(object: &Object) -> (u64, u64, u64) {
+    let at = (object.location.group, object.subgroup.unwrap_or(0), object.location.object);
+    let (properties, payload) = common::object(at);
+    assert_eq!(object.payload, payload, "payload of {at:?}");
+    assert_eq!(object.properties, properties, "properties of {at:?}");
+    at
+}
+
+async fn expect(subscription: &mut Subscription, at: (u64, u64, u64)) {
+    let object = within(&format!("object {at:?}"), subscription.next_object()).await;
+    assert_eq!(check(&object.expect("the subscription goes on")), at);
+}
+
+async fn all_fetched(
+    mut received: tokio::sync::mpsc::Receiver<Received>,
+) -> (Vec<(u64, u64, u64)>, Result<(), Refusal>) {
+    let mut objects = Vec::new();
+    loop {
+        match within("the fetch", received.recv()).await.expect("an end is told") {
+            Received::Object(object) => objects.push(check(&object)),
+            Received::BackfillEnd(end) => return (objects, end),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_publishers_of_a_track_are_one_and_either_may_leave() {
+    let machine = Machine::new();
+    let relay = machine.relay("root", &[]);
+    let (first, second) = (broadcast(), broadcast());
+    let mut tracks =
+        [&first, &second].map(|broadcast| broadcast.create_track("a", TrackOptions::default()));
+    let leaving = publish(&first, &relay.address()).await;
+    let _stays = publish(&second, &relay.address()).await;
+    let viewer = connect(&relay, Version::Draft18).await;
+    let mut watched = None;
+    for group in 0..6 {
+        for (index, track) in tracks.iter_mut().enumerate() {
+            // The first ends in the middle of group 3.
+            if group < 3 || group == 3 || index == 1 {
+                track.begin_group(group);
+            }
+        }
+        for id in 0..4 {
+            for (index, track) in tracks.iter_mut().enumerate() {
+                if group < 3 || (group == 3 && id < 2) || index == 1 {
+                    common::write(track, (group, 0, id));
+                }
+            }
+            if group == 0 && id == 0 {
+                let name = track_name(NAMESPACE, "a");
+                let subscribed = viewer.subscribe(name, Want::default()).await.unwrap();
+                watched = Some(subscribed);
+            }
+            if group == 3 && id == 1 {
+                leaving.end().await;
+            }
+            let watched = watched.as_mut().expect("subscribed at the first object");
+            expect(watched, (group, 0, id)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_past_comes_from_the_cache_and_the_rest_from_the_publisher() {
+    for version in Version::ALL.iter().copied() {
+        let machine = Machine::new();
+        let root = machine.relay("root", &[]);
+        let edge = machine.relay("edge", &["--upstream", root.url().as_str(), "--cache-age", "60s"]);
+        let live = broadcast();
+        let mut track = live.create_track("a", TrackOptions::default());
+        let _published = publish(&live, &root.address()).await;
+        let mut write = |group| {
+            track.begin_group(group);
+            for id in 0..3 {
+                common::write(&mut track, (group, 0, id));
+            }
+        };
+        for group in 0..4 {
+            write(group);
+        }
+        let viewer = connect(&edge, version).await;
+        let name = || track_name(NAMESPACE, "a");
+        let mut watched = viewer.subscribe(name(), Want::default()).await.unwrap();
+        expect(&mut watched, (3, 0, 0)).await;
+        // Everybody saw these, the edge too.
+        for group in 4..6 {
+            write(group);
+        }
+        let mut last = (3, 0, 0);
+        while last < (5, 0, 2) {
+            let object = within("the live groups", watched.next_object()).await.unwrap();
+            last = check(&object);
+        }
+        let groups = |range: std::ops::RangeInclusive<u64>| {
+            range.flat_map(|group| (0..3).map(move |id| (group, 0, id)))
+        };
+        let fetch = |start: u64, end: u64, order| {
+            let (start, end) = (Location::start_of(start), Location::end_of(end));
+            viewer.fetch(name(), start, end, order)
+        };
+        for (start, end) in [(4, 5), (1, 5), (0, 2)] {
+            let received = fetch(start, end, GroupOrder::Ascending).await.unwrap();
+            let (objects, ended) = all_fetched(received).await;
+            assert!(ended.is_ok(), "{version} {start}..{end}: {ended:?}");
+            assert_eq!(objects, groups(start..=end).collect::<Vec<_>>(), "{version}");
+        }
+        let received = fetch(2, 4, GroupOrder::Descending).await.unwrap();
+        let (objects, _) = all_fetched(received).await;
+        let backwards: Vec<_> =
+            [4, 3, 2].into_iter().flat_map(|group| groups(group..=group)).collect();
+        assert_eq!(objects, backwards, "{version}");
+        let beyond = fetch(9, 9, GroupOrder::Ascending).await;
+        let Err(Refusal::Answer(error)) = beyond else { panic!("{beyond:?}") };
+        assert_eq!(error.code, RequestErrorCode::INVALID_RANGE, "{version}");
+        let status = viewer.track_status(name()).await.unwrap();
+        let largest = Some(Location { group: 5, object: 2 });
+        assert_eq!(status.parameters.largest_object, largest, "{version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_viewer_gets_the_groups_before_it_and_the_live_ones_without_a_gap() {
+    for version in Version::ALL.iter().copied() {
+        let machine = Machine::new();
+        let relay = machine.relay("root", &["--cache-age", "60s"]);
+        let live = broadcast();
+        let mut track = live.create_track("a", TrackOptions::default());
+        let _published = publish(&live, &relay.address()).await;
+        let early = connect(&relay, version).await;
+        track.begin_group(0);
+        common::write(&mut track, (0, 0, 0));
+        let name = || track_name(NAMESPACE, "a");
+        let mut watched = early.subscribe(name(), Want::default()).await.unwrap();
+        expect(&mut watched, (0, 0, 0)).await;
+        for group in 1..4 {
+            track.begin_group(group);
+            for id in 0..2 {
+                common::write(&mut track, (group, 0, id));
+                expect(&mut watched, (group, 0, id)).await;
+            }
+        }
+        let late = connect(&relay, version).await;
+        let mut parameters = Parameters::default();
+        parameters.set_locations(Some(LocationFilter::LargestObject));
+        let groups = NonZeroU64::new(2).unwrap();
+        let backfill = Some(Fill {
+            filter: Some(LocationFilter::RelativeStart { groups }),
+            ..Fill::default()
+        });
+        let mut joined = late.subscribe(name(), Want { parameters, backfill }).await.unwrap();
+        common::write(&mut track, (3, 0, 2));
+        let (mut past, mut present, mut over) = (Vec::new(), Vec::new(), false);
+        while !over || present.is_empty() {
+            match within("past and present", joined.next()).await.unwrap() {
+                Received::Object(object) if object.fetched => past.push(check(&object)),
+                Received::Object(object) => present.push(check(&object)),
+                Received::BackfillEnd(end) => {
+                    assert!(end.is_ok(), "{version}: {end:?}");
+                    over = true;
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(past, [(2, 0, 0), (2, 0, 1), (3, 0, 0), (3, 0, 1)], "{version}");
+        assert_eq!(present, [(3, 0, 2)], "{version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drafts_meet_at_the_relay() {
+    let machine = Machine::new();
+    let root = machine.relay("root", &[]);
+    for upstream in Version::ALL.iter().copied() {
+        let parent = root.url();
+        let draft = upstream.alpn();
+        let arguments = ["--upstream", parent.as_str(), "--upstream-draft", draft];
+        let edge = machine.relay(&format!("edge-{draft}"), &arguments);
+        let live = Broadcast::new(moqt::Namespace::from_path(&format!("live/{draft}")).unwrap());
+        let mut track = live.create_track("a", TrackOptions::default());
+        let _published = publish(&live, &root.address()).await;
+        track.begin_group(7);
+        common::write(&mut track, (7, 0, 0));
+        let mut watched = Vec::new();
+        for version in Version::ALL.iter().copied() {
+            for url in [edge.url(), edge.web_transport_url()] {
+                let viewer = connect_to(&edge, version, url).await;
+                let name = track_name(&format!("live/{draft}"), "a");
+                let parameters =
+                    Parameters { rendezvous_timeout: Some(10_000), ..Parameters::default() };
+                let want = Want { parameters, ..Want::default() };
+                watched.push(viewer.subscribe(name, want).await.unwrap());
+            }
+        }
+        for id in 1..6 {
+            common::write(&mut track, (7, 0, id));
+        }
+        track.end();
+        for subscription in &mut watched {
+            for id in 0..6 {
+                expect(subscription, (7, 0, id)).await;
+            }
+            let done = loop {
+                match within("the end", subscription.next()).await.unwrap() {
+                    Received::Done(done) => break done,
+                    Received::Object(object) => panic!("{object:?}"),
+                    _ => {}
+                }
+            };
+            assert_eq!(done.code, PublishDoneCode::TRACK_ENDED);
+            assert_eq!(done.stream_count, 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publisher_and_child_follow_a_relay_that_sends_them_elsewhere() {
+    let machine = Machine::new();
+    let old = machine.relay("old", &[]);
+    let new = machine.relay("new", &[]);
+    let edge = machine.relay("edge", &["--upstream", old.url().as_str()]);
+    let live = broadcast();
+    let mut track = live.create_track("a", TrackOptions::default());
+    let _published = publish(&live, &old.address()).await;
+    track.begin_group(0);
+    common::write(&mut track, (0, 0, 0));
+    let viewer = connect(&edge, Version::Draft18).await;
+    let mut watched =
+        viewer.subscribe(track_name(NAMESPACE, "a"), Want::default()).await.unwrap();
+    expect(&mut watched, (0, 0, 0)).await;
+    old.drain_to(&new.url()).await;
+    let mut moved = false;
+    for group in 1..200 {
+        track.begin_group(group);
+        for id in 0..3 {
+            common::write(&mut track, (group, 0, id));
+            expect(&mut watched, (group, 0, id)).await;
+        }
+        let there = new.nodes().await.iter().any(|node| node == "edge");
+        if moved {
+            return;
+        }
+        moved = there && new.sessions("publisher").await == 1 && old.sessions("relay").await == 0;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("they did not move");
+}
