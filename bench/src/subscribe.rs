@@ -234,7 +234,13 @@ impl Run {
             DriverEvent::Session(_) => None,
             DriverEvent::Subgroup { request, header, head, stream } => {
                 let assembler = Assembler::subgroup(&header, self.version);
-                self.read(*self.requests.get(&request)?, Some(header.group), stream, assembler, head)
+                self.read(
+                    *self.requests.get(&request)?,
+                    Some(header.group),
+                    stream,
+                    assembler,
+                    head,
+                )
             }
             DriverEvent::Fetch { request, head, stream } => {
                 let scanner = FetchScanner::new(self.version, GroupOrder::Ascending);

@@ -101,7 +101,8 @@ async fn the_past_comes_from_the_cache_and_the_rest_from_the_publisher() {
     for version in Version::ALL.iter().copied() {
         let machine = Machine::new();
         let root = machine.relay("root", &[]);
-        let edge = machine.relay("edge", &["--upstream", root.url().as_str(), "--cache-age", "60s"]);
+        let edge =
+            machine.relay("edge", &["--upstream", root.url().as_str(), "--cache-age", "60s"]);
         let live = broadcast();
         let mut track = live.create_track("a", TrackOptions::default());
         let _published = publish(&live, &root.address()).await;
@@ -260,8 +261,7 @@ async fn publisher_and_child_follow_a_relay_that_sends_them_elsewhere() {
     track.begin_group(0);
     common::write(&mut track, (0, 0, 0));
     let viewer = connect(&edge, Version::Draft18).await;
-    let mut watched =
-        viewer.subscribe(track_name(NAMESPACE, "a"), Want::default()).await.unwrap();
+    let mut watched = viewer.subscribe(track_name(NAMESPACE, "a"), Want::default()).await.unwrap();
     expect(&mut watched, (0, 0, 0)).await;
     old.drain_to(&new.url()).await;
     let mut moved = false;

@@ -14,12 +14,14 @@
 //! No clock, no socket, no runtime: `now` is an argument, so a whole tree of relays runs in one
 //! seeded simulation.
 
+mod fetch;
 mod outbox;
 mod policy;
 mod router;
 mod track;
 
+pub use fetch::{FetchCursor, FetchStep, FetchedObject, Part};
 pub use outbox::{Action, Books, Outbox, StreamKey, Subscription};
-pub use policy::Policy;
+pub use policy::{DeliveryTimeouts, Policy, fetch_priority};
 pub use router::{Peer, RouteAction, Router, RouterConfig, SessionId, TrackId, Upstream};
 pub use track::{CacheLimits, FeedId, Subgroup, SubgroupEnd, SubgroupSeq, Track, TrackError};

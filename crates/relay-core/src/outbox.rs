@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use moqt::{GroupOrder, Location, PublishDoneCode, RequestId, ResetCode, SubgroupHeader};
+use bytes::Bytes;
+use moqt::{Datagram, GroupOrder, Location, PublishDoneCode, RequestId, ResetCode};
 use stats::{DropCounts, DropReason, Drops};
 
 use crate::policy::stream_priority;
 use crate::track::CODING;
-use crate::{Policy, Subgroup, SubgroupEnd, SubgroupSeq, Track, TrackId};
+use crate::{DeliveryTimeouts, Policy, SubgroupEnd, SubgroupSeq, Track, TrackId};
+
+mod cursor;
+
+use cursor::{Court, Cursor, Phase, Place};
 
 /// A data stream of this session, as outbox and shell call it.
 pub type StreamKey = u64;
@@ -24,16 +28,16 @@ pub struct Subscription {
     pub alias: u64,
     /// First object to send; `None`: from the newest group's start.
     pub start: Option<Location>,
-    /// Last group to send.
-    pub end_group: Option<u64>,
+    /// Last object to send; `None`: no end.
+    pub end: Option<Location>,
     /// Subscriber priority, lower first.
     pub priority: u8,
     /// Which group goes first.
     pub order: GroupOrder,
     /// Whether objects are sent at all ("FORWARD Parameter").
     pub forward: bool,
-    /// Age at which objects are given up.
-    pub expiry: Duration,
+    /// Ages at which objects and subgroups are given up.
+    pub timeouts: DeliveryTimeouts,
 }
 
 /// What the shell must do.
@@ -46,6 +50,13 @@ pub enum Action {
         /// Its place among the session's streams.
         priority: i32,
     },
+    /// Give an open data stream another priority.
+    Priority {
+        /// The stream.
+        stream: StreamKey,
+        /// Its place among the session's streams, higher first.
+        priority: i32,
+    },
     /// Write these bytes, and report how many were taken with [`Outbox::handle_written`].
     Write {
         /// The stream.
@@ -53,9 +64,10 @@ pub enum Action {
         /// The bytes.
         chunks: Vec<Bytes>,
     },
-    /// End the stream.
+    /// End the stream. It may yet be reset: if the subscription has a subgroup delivery timeout,
+    /// report with [`Outbox::handle_delivered`] when the peer has all of it.
     Finish(StreamKey),
-    /// Reset the stream.
+    /// Reset the stream, or do not open it if it is not open yet.
     Reset(StreamKey, ResetCode),
     /// Send a datagram.
     Datagram(Bytes),
@@ -65,7 +77,7 @@ pub enum Action {
         request: RequestId,
         /// Why.
         code: PublishDoneCode,
-        /// Data streams opened for it.
+        /// Data streams that the transport opened for it, whatever became of them.
         streams: u64,
     },
 }
@@ -87,6 +99,8 @@ pub struct Outbox {
     policy: Policy,
     subscriptions: BTreeMap<RequestId, Sub>,
     cursors: Vec<Cursor>,
+    /// Streams that are whole, and until when all of them must be delivered.
+    closing: Vec<(RequestId, StreamKey, Instant)>,
     next_stream: StreamKey,
     books: Books,
     /// Bytes taken of each track, for its figures.
@@ -98,43 +112,63 @@ pub struct Outbox {
 struct Sub {
     track: TrackId,
     wanted: Subscription,
+    /// What was wanted before an update that was not carried out yet.
+    before: Option<Subscription>,
     next_seq: SubgroupSeq,
+    /// What has a smaller number was here before the subscription.
+    joined: SubgroupSeq,
     next_datagram: u64,
+    /// Data streams that the transport opened.
     streams: u64,
+    /// Cursors came or went, or what decides their order changed.
+    unordered: bool,
     /// The track is over; the subscription ends when everything was sent.
     ended: Option<PublishDoneCode>,
 }
 
-/// A place in one subgroup.
-#[derive(Debug)]
-struct Cursor {
-    request: RequestId,
-    track: TrackId,
-    seq: SubgroupSeq,
-    stream: StreamKey,
-    phase: Phase,
-    /// Bytes of our own that go before the shared ones.
-    prefix: Bytes,
-    /// Offset of the next shared byte.
-    sent: u64,
-    /// Index of the object that byte belongs to.
-    index: u64,
-    since: Instant,
-    /// When the object that waits now is given up.
-    expires: Option<Instant>,
-    priority: i32,
-    /// The transport refused more in this round.
-    blocked: bool,
+impl Sub {
+    /// Whether objects of the group may be wanted.
+    fn wants_group(&self, group: u64) -> bool {
+        self.wanted.start.is_none_or(|start| group >= start.group)
+            && self.wanted.end.is_none_or(|end| group <= end.group)
+    }
+
+    fn wants(&self, at: Location) -> bool {
+        self.wanted.start.is_none_or(|start| at >= start)
+            && self.wanted.end.is_none_or(|end| at <= end)
+    }
+
+    /// The last object wanted of a group.
+    fn last_of(&self, group: u64) -> u64 {
+        self.wanted.end.filter(|end| end.group == group).map_or(u64::MAX, |end| end.object)
+    }
+
+    /// Whether nothing that is wanted can come any more.
+    fn is_past_end(&self, track: &Track) -> bool {
+        let Some(end) = self.wanted.end else { return false };
+        let ended = |group: u64| {
+            track.groups().get(group).is_some_and(|held| {
+                let over = |seq| track.subgroup(seq).is_some_and(crate::Subgroup::is_over);
+                held.end.is_some() && held.newest_parts().all(over)
+            })
+        };
+        self.next_seq >= track.next_seq()
+            && (track.largest().is_some_and(|largest| largest.group > end.group)
+                || ended(end.group))
+    }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Nothing to send yet, or no stream asked for.
-    Waiting,
-    /// The stream is open.
-    Sending,
-    /// Given up: what comes of it is counted and not sent.
-    Cut(DropReason),
+/// How a subscription's streams end when it ends with this code at once; `None`: it ends when all
+/// is sent.
+fn ends_at_once(code: PublishDoneCode) -> Option<ResetCode> {
+    match code {
+        PublishDoneCode::MALFORMED_TRACK => Some(ResetCode::MALFORMED_TRACK),
+        PublishDoneCode::TOO_FAR_BEHIND => Some(ResetCode::TOO_FAR_BEHIND),
+        PublishDoneCode::UNAUTHORIZED | PublishDoneCode::UPDATE_FAILED => {
+            Some(ResetCode::CANCELLED)
+        }
+        _ => None,
+    }
 }
 
 impl Outbox {
@@ -144,6 +178,7 @@ impl Outbox {
             policy,
             subscriptions: BTreeMap::new(),
             cursors: Vec::new(),
+            closing: Vec::new(),
             next_stream: 0,
             books: Books::default(),
             by_track: HashMap::new(),
@@ -164,18 +199,23 @@ impl Outbox {
         let sub = Sub {
             track: id,
             wanted,
+            before: None,
             next_seq,
+            joined: track.next_seq(),
             next_datagram: track.next_datagram(),
             streams: 0,
+            unordered: true,
             ended: None,
         };
         self.subscriptions.insert(request, sub);
     }
 
-    /// Changes a subscription that is being served.
+    /// Changes a subscription that is being served. The next [`Outbox::look`] carries it out.
     pub fn update(&mut self, request: RequestId, change: impl FnOnce(&mut Subscription)) {
         if let Some(sub) = self.subscriptions.get_mut(&request) {
+            let before = sub.wanted;
             change(&mut sub.wanted);
+            sub.before.get_or_insert(before);
         }
     }
 
@@ -183,6 +223,12 @@ impl Outbox {
     pub fn unsubscribe(&mut self, request: RequestId, track: Option<&Track>) -> Vec<StreamKey> {
         self.subscriptions.remove(&request);
         let mut open = Vec::new();
+        self.closing.retain(|(of, stream, _)| {
+            if *of == request {
+                open.push(*stream);
+            }
+            *of != request
+        });
         let books = &mut self.books;
         self.cursors.retain_mut(|cursor| {
             if cursor.request != request {
@@ -191,7 +237,7 @@ impl Outbox {
             if cursor.phase == Phase::Sending {
                 open.push(cursor.stream);
             }
-            if !matches!(cursor.phase, Phase::Cut(_)) {
+            if cursor.is_active() {
                 cursor.phase = Phase::Cut(DropReason::Cancelled);
             }
             if let Some(held) = track.and_then(|track| track.subgroup(cursor.seq)) {
@@ -202,7 +248,8 @@ impl Outbox {
         open
     }
 
-    /// The track is over: once all of it is sent the subscription ends with this code.
+    /// The track is over: the subscription ends with this code. [`PublishDoneCode::TRACK_ENDED`]
+    /// and its like wait until all of it is sent; a malformed track is cut at once.
     pub fn end_track(&mut self, request: RequestId, code: PublishDoneCode) {
         if let Some(sub) = self.subscriptions.get_mut(&request) {
             sub.ended = Some(code);
@@ -232,13 +279,14 @@ impl Outbox {
     ) -> (u64, Duration) {
         let mut queued = 0;
         let mut behind = Duration::ZERO;
-        for cursor in self.cursors.iter().filter(|cursor| !matches!(cursor.phase, Phase::Cut(_))) {
+        for cursor in self.cursors.iter().filter(|cursor| cursor.is_active()) {
             let Some(held) = tracks(cursor.track).and_then(|track| track.subgroup(cursor.seq))
             else {
                 continue;
             };
-            if held.len() > cursor.sent {
-                queued += held.len() - cursor.sent;
+            let waits = cursor.queued(held);
+            if waits > 0 {
+                queued += waits;
                 let since = cursor.waits_since(held);
                 behind = behind.max(now.saturating_duration_since(since));
             }
@@ -250,21 +298,55 @@ impl Outbox {
     /// To be called for each track before [`Outbox::poll`], while nothing changes the track.
     pub fn look(&mut self, id: TrackId, track: &Track, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.carry_out_updates(id, track, &mut actions);
+        self.take_up(id, track, now, &mut actions);
+        self.order(id, &mut actions);
+        let before = self.cursors.len();
+        let mut court = Court {
+            policy: &self.policy,
+            track,
+            now,
+            books: &mut self.books,
+            actions: &mut actions,
+            closing: &mut self.closing,
+        };
+        let subscriptions = &self.subscriptions;
+        self.cursors.retain_mut(|cursor| {
+            let sub = subscriptions.get(&cursor.request);
+            cursor.track != id || sub.is_some_and(|sub| cursor.judge(sub, &mut court))
+        });
+        let gone = self.cursors.len() < before;
+        for sub in self.subscriptions.values_mut().filter(|sub| sub.track == id) {
+            sub.unordered |= gone;
+        }
+        self.end_subscriptions(id, track, &mut actions);
+        actions
+    }
+
+    /// Begins a cursor for every subgroup that arrived, and sends the datagrams that did.
+    fn take_up(&mut self, id: TrackId, track: &Track, now: Instant, actions: &mut Vec<Action>) {
         for (request, sub) in self.subscriptions.iter_mut().filter(|(_, sub)| sub.track == id) {
-            sub.next_seq = sub.next_seq.max(track.next_seq().saturating_sub(1 << 16));
+            if !sub.wanted.forward {
+                // Who resumes gets the newest group from its start, as one who joins.
+                sub.next_seq = sub.next_seq.max(track.join_seq());
+                sub.joined = track.next_seq();
+                sub.next_datagram = track.next_datagram();
+                continue;
+            }
+            sub.next_seq = sub.next_seq.max(track.first_seq().saturating_sub(1 << 10));
             while sub.next_seq < track.next_seq() {
                 let seq = sub.next_seq;
                 sub.next_seq += 1;
                 let Some(held) = track.subgroup(seq) else { continue };
                 let group = held.header.group;
-                let before = sub.wanted.start.is_some_and(|start| group < start.group);
-                let after = sub.wanted.end_group.is_some_and(|end| group > end);
-                if before || after || !sub.wanted.forward {
+                if !sub.wants_group(group) {
                     continue;
                 }
                 let publisher = held.header.priority.unwrap_or(track.default_priority());
                 let stream = self.next_stream;
                 self.next_stream += 1;
+                sub.unordered = true;
+                let wanted = &sub.wanted;
                 self.cursors.push(Cursor {
                     request: *request,
                     track: id,
@@ -274,50 +356,174 @@ impl Outbox {
                     prefix: Bytes::new(),
                     sent: 0,
                     index: 0,
+                    last: sub.last_of(group),
                     since: now,
+                    cached: seq < sub.joined,
                     expires: None,
-                    priority: stream_priority(
-                        sub.wanted.priority,
-                        publisher,
-                        seq,
-                        sub.wanted.order,
-                    ),
+                    deadline: None,
+                    group,
+                    place: Place::new(wanted.priority, publisher, wanted.order, group, held.id()),
+                    priority: 0,
+                    opened: false,
                     blocked: false,
                 });
             }
             sub.next_datagram = sub.next_datagram.max(track.first_datagram());
-            while let Some(datagram) = track.datagram(sub.next_datagram) {
+            let timeout = sub.wanted.timeouts.datagram();
+            while let Some(held) = track.datagram(sub.next_datagram) {
                 sub.next_datagram += 1;
-                let at = datagram.location();
-                if sub.wanted.forward && sub.wanted.start.is_none_or(|start| at >= start) {
-                    let datagram = moqt::Datagram {
-                        track_alias: sub.wanted.alias,
-                        ..datagram.datagram.clone()
-                    };
-                    self.books.objects_out += 1;
-                    actions.push(Action::Datagram(datagram.to_bytes(CODING)));
+                if !sub.wants(held.location()) {
+                    continue;
                 }
+                let age = now.saturating_duration_since(held.received);
+                if timeout.is_some_and(|timeout| age > timeout) {
+                    let counts = DropCounts { groups: 0, objects: 1, bytes: held.len() };
+                    self.books.drops.record(DropReason::DeliveryTimeout, counts);
+                    continue;
+                }
+                let datagram = Datagram { track_alias: sub.wanted.alias, ..held.datagram.clone() };
+                self.books.objects_out += 1;
+                self.books.bytes_out += held.len();
+                *self.by_track.entry(id).or_default() += held.len();
+                actions.push(Action::Datagram(datagram.to_bytes(CODING)));
             }
         }
-        let (subscriptions, books) = (&mut self.subscriptions, &mut self.books);
-        self.cursors.retain_mut(|cursor| {
-            cursor.track != id || cursor.judge(track, subscriptions, books, now, &mut actions)
-        });
-        let finished = |request: &RequestId, sub: &Sub| {
-            sub.track == id
-                && sub.ended.is_some()
-                && !self.cursors.iter().any(|c| c.request == *request)
-        };
-        let over: Vec<_> =
-            self.subscriptions.iter().filter(|(r, s)| finished(r, s)).map(|(r, _)| *r).collect();
-        for request in over {
-            if let Some(Sub { ended: Some(code), streams, .. }) =
-                self.subscriptions.remove(&request)
-            {
-                actions.push(Action::Done { request, code, streams });
+    }
+
+    /// Fits streams that are open to subscriptions that changed ("Updating Subscriptions").
+    fn carry_out_updates(&mut self, id: TrackId, track: &Track, actions: &mut Vec<Action>) {
+        for (request, sub) in self.subscriptions.iter_mut().filter(|(_, sub)| sub.track == id) {
+            let Some(before) = sub.before.take() else { continue };
+            sub.unordered = true;
+            let books = &mut self.books;
+            let newest = track.groups().newest();
+            let next_stream = &mut self.next_stream;
+            self.cursors.retain_mut(|cursor| {
+                let Some(held) = track.subgroup(cursor.seq).filter(|_| cursor.request == *request)
+                else {
+                    return true;
+                };
+                // The stream cannot go on, but the rest may go on another one.
+                let mut restart = |cursor: &mut Cursor, phase: Phase| {
+                    if cursor.phase == Phase::Sending {
+                        actions.push(Action::Reset(cursor.stream, ResetCode::CANCELLED));
+                        cursor.stream = *next_stream;
+                        *next_stream += 1;
+                        cursor.opened = false;
+                    }
+                    cursor.phase = phase;
+                    cursor.prefix = Bytes::new();
+                };
+                let group = held.header.group;
+                cursor.last = sub.last_of(group);
+                cursor.place = Place::new(
+                    sub.wanted.priority,
+                    cursor.place.publisher(),
+                    sub.wanted.order,
+                    group,
+                    held.id(),
+                );
+                if !sub.wants_group(group) {
+                    if cursor.is_active() {
+                        restart(cursor, Phase::Cut(DropReason::Cancelled));
+                        cursor.count_cut(held.len(), held.object_count(), books);
+                    }
+                    return false;
+                }
+                let start = sub.wanted.start.filter(|start| start.group == group);
+                let skips = start.is_some_and(|start| {
+                    held.object(cursor.index).is_some_and(|object| object.id < start.object)
+                });
+                if cursor.phase == Phase::Sending && skips {
+                    restart(cursor, Phase::Waiting);
+                }
+                if before.forward && !sub.wanted.forward && cursor.is_active() {
+                    restart(cursor, Phase::Paused);
+                }
+                if sub.wanted.forward && cursor.phase == Phase::Paused {
+                    // Older groups are not gone back to.
+                    cursor.phase = Phase::Waiting;
+                    cursor.cached = true;
+                    return Some(group) == newest;
+                }
+                true
+            });
+        }
+    }
+
+    /// Gives every stream its place among its subscription's.
+    fn order(&mut self, id: TrackId, actions: &mut Vec<Action>) {
+        for (request, sub) in self.subscriptions.iter_mut().filter(|(_, sub)| sub.track == id) {
+            if !std::mem::take(&mut sub.unordered) {
+                continue;
+            }
+            let mine = |cursor: &&mut Cursor| cursor.request == *request && cursor.is_active();
+            let mut groups: Vec<u64> =
+                self.cursors.iter_mut().filter(mine).map(|cursor| cursor.group).collect();
+            groups.sort_unstable();
+            groups.dedup();
+            for cursor in self.cursors.iter_mut().filter(mine) {
+                let below = groups.partition_point(|group| *group < cursor.group);
+                let rank = match sub.wanted.order {
+                    GroupOrder::Ascending => below,
+                    GroupOrder::Descending => groups.len() - 1 - below,
+                };
+                let (publisher, subgroup) = (cursor.place.publisher(), cursor.place.subgroup());
+                let priority =
+                    stream_priority(sub.wanted.priority, publisher, rank as u64, subgroup);
+                if priority != cursor.priority && cursor.phase == Phase::Sending {
+                    actions.push(Action::Priority { stream: cursor.stream, priority });
+                }
+                cursor.priority = priority;
             }
         }
-        actions
+    }
+
+    /// Ends subscriptions of which nothing is left to send.
+    fn end_subscriptions(&mut self, id: TrackId, track: &Track, actions: &mut Vec<Action>) {
+        let mut over = Vec::new();
+        for (request, sub) in self.subscriptions.iter().filter(|(_, sub)| sub.track == id) {
+            let at_once = sub.ended.and_then(ends_at_once);
+            let ended = sub.ended.is_some();
+            let sends = |cursor: &Cursor| {
+                let held = track.subgroup(cursor.seq);
+                // Nobody goes on with what was interrupted once the track is over.
+                let left = held.is_some_and(|held| {
+                    held.end() == SubgroupEnd::Interrupted && cursor.queued(held) == 0
+                });
+                cursor.is_active() && !(ended && left)
+            };
+            let sends = self.cursors.iter().any(|c| c.request == *request && sends(c));
+            if at_once.is_none() && sends {
+                continue;
+            }
+            let code = match sub.ended {
+                Some(code) => code,
+                None if sub.is_past_end(track) => PublishDoneCode::SUBSCRIPTION_ENDED,
+                None => continue,
+            };
+            over.push((*request, code, at_once, sub.streams));
+        }
+        for (request, code, at_once, streams) in over {
+            self.subscriptions.remove(&request);
+            self.cursors.retain_mut(|cursor| {
+                if cursor.request != request {
+                    return true;
+                }
+                if cursor.phase == Phase::Sending {
+                    let code = at_once.unwrap_or(ResetCode::CANCELLED);
+                    actions.push(Action::Reset(cursor.stream, code));
+                }
+                if cursor.is_active() {
+                    cursor.phase = Phase::Cut(DropReason::Cancelled);
+                }
+                if let Some(held) = track.subgroup(cursor.seq) {
+                    cursor.count_cut(held.len(), held.object_count(), &mut self.books);
+                }
+                false
+            });
+            actions.push(Action::Done { request, code, streams });
+        }
     }
 
     /// The next bytes of this track's streams to write, most urgent first; `None` when nothing
@@ -326,15 +532,22 @@ impl Outbox {
         let cursor = self
             .cursors
             .iter()
-            .filter(|c| c.track == most_urgent && c.phase == Phase::Sending && !c.blocked)
-            .filter(|c| c.has_bytes(track))
-            .max_by_key(|cursor| cursor.priority)?;
+            .filter(|cursor| cursor.track == most_urgent && cursor.is_ready(track))
+            .max_by_key(|cursor| cursor.place)?;
         let held = track.subgroup(cursor.seq)?;
         let mut chunks = Vec::new();
         if !cursor.prefix.is_empty() {
             chunks.push(cursor.prefix.clone());
         }
-        held.read(cursor.sent, WRITE, &mut chunks);
+        let queued = usize::try_from(cursor.queued(held)).unwrap_or(usize::MAX);
+        let shared = chunks.len();
+        held.read(cursor.sent, WRITE.min(queued), &mut chunks);
+        let mut left = queued;
+        for chunk in &mut chunks[shared..] {
+            chunk.truncate(left);
+            left -= chunk.len();
+        }
+        chunks.retain(|chunk| !chunk.is_empty());
         Some(Action::Write { stream: cursor.stream, chunks })
     }
 
@@ -342,14 +555,27 @@ impl Outbox {
     pub fn urgency(&self, id: TrackId, track: &Track) -> Option<i32> {
         self.cursors
             .iter()
-            .filter(|c| c.track == id && c.phase == Phase::Sending && !c.blocked)
-            .filter(|c| c.has_bytes(track))
+            .filter(|cursor| cursor.track == id && cursor.is_ready(track))
             .map(|cursor| cursor.priority)
             .max()
     }
 
+    /// The transport opened a stream that [`Action::Open`] asked for: PUBLISH_DONE counts it. To
+    /// be called even if nothing is written to it; streams that are written to count anyway.
+    pub fn handle_opened(&mut self, stream: StreamKey) {
+        if let Some(cursor) = self.cursors.iter_mut().find(|cursor| cursor.stream == stream)
+            && !std::mem::replace(&mut cursor.opened, true)
+            && let Some(sub) = self.subscriptions.get_mut(&cursor.request)
+        {
+            sub.streams += 1;
+        }
+    }
+
     /// The transport took this many bytes of a stream; 0: it takes no more for now.
     pub fn handle_written(&mut self, stream: StreamKey, taken: usize, track: &Track, now: Instant) {
+        if taken > 0 {
+            self.handle_opened(stream);
+        }
         let Some(cursor) = self.cursors.iter_mut().find(|cursor| cursor.stream == stream) else {
             return;
         };
@@ -372,28 +598,55 @@ impl Outbox {
         }
     }
 
-    /// A new round: streams that took no more may do so again.
-    pub fn unblock(&mut self) {
+    /// Whether it matters when the peer has all of a stream that was finished.
+    pub fn awaits_delivery(&self, stream: StreamKey) -> bool {
+        self.closing.iter().any(|(_, closing, _)| *closing == stream)
+    }
+
+    /// The peer has all of a stream that was finished: it cannot be late any more.
+    pub fn handle_delivered(&mut self, stream: StreamKey) {
+        self.closing.retain(|(_, other, _)| *other != stream);
+    }
+
+    /// A new round: streams that took no more may do so again. Returns what is late of those that
+    /// were finished ("SUBGROUP_DELIVERY_TIMEOUT").
+    pub fn unblock(&mut self, now: Instant) -> Vec<Action> {
         for cursor in &mut self.cursors {
             cursor.blocked = false;
         }
+        let mut late = Vec::new();
+        self.closing.retain(|(_, stream, until)| {
+            if now >= *until {
+                late.push(Action::Reset(*stream, ResetCode::DELIVERY_TIMEOUT));
+            }
+            now < *until
+        });
+        late
     }
 
     /// The subscriber does not want this stream any more.
     pub fn handle_stopped(&mut self, stream: StreamKey) {
+        self.handle_delivered(stream);
         if let Some(cursor) = self.cursors.iter_mut().find(|cursor| cursor.stream == stream) {
             cursor.phase = Phase::Cut(DropReason::Cancelled);
+            if let Some(sub) = self.subscriptions.get_mut(&cursor.request) {
+                sub.unordered = true;
+            }
             self.books
                 .drops
                 .record(DropReason::Cancelled, DropCounts { groups: 1, ..DropCounts::default() });
         }
     }
 
-    /// When [`Outbox::look`] must be called though nothing arrived: when the first object that
-    /// waits expires.
+    /// When [`Outbox::unblock`] and [`Outbox::look`] must be called though nothing arrived: when
+    /// the first object that waits expires, or the first subgroup.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let waits = |cursor: &&Cursor| cursor.phase == Phase::Sending && cursor.blocked;
-        self.cursors.iter().filter(waits).filter_map(|cursor| cursor.expires).min()
+        let sending = self.cursors.iter().filter(|cursor| cursor.phase == Phase::Sending);
+        let cursors = sending.flat_map(|cursor| {
+            let object = cursor.expires.filter(|_| cursor.blocked);
+            object.into_iter().chain(cursor.deadline)
+        });
+        cursors.chain(self.closing.iter().map(|(.., until)| *until)).min()
     }
 
     /// Whether the viewer took nothing of what waits for so long that it should be let go.
@@ -401,130 +654,6 @@ impl Outbox {
         let waits = self.cursors.iter().any(|c| c.phase == Phase::Sending && c.blocked);
         let since = self.last_progress;
         waits && since.is_some_and(|at| now.saturating_duration_since(at) > self.policy.stuck)
-    }
-}
-
-impl Cursor {
-    fn has_bytes(&self, track: &Track) -> bool {
-        !self.prefix.is_empty()
-            || track.subgroup(self.seq).is_some_and(|held| held.len() > self.sent)
-    }
-
-    /// Since when the next object waits, counted from when this viewer could have had it.
-    fn waits_since(&self, held: &Subgroup) -> Instant {
-        let received = held.object(self.index).map_or(self.since, |object| object.received);
-        received.max(self.since)
-    }
-
-    /// Moves on as the subgroup stands now; `false`: the cursor is done with.
-    fn judge(
-        &mut self,
-        track: &Track,
-        subscriptions: &mut BTreeMap<RequestId, Sub>,
-        books: &mut Books,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) -> bool {
-        let Some(held) = track.subgroup(self.seq) else {
-            if self.phase == Phase::Sending {
-                self.cut(DropReason::TooFarBehind, ResetCode::TOO_FAR_BEHIND, books, actions);
-            } else if self.phase == Phase::Waiting {
-                self.phase = Phase::Cut(DropReason::TooFarBehind);
-            }
-            if let Some((len, objects)) = track.gone(self.seq) {
-                self.count_cut(len, objects, books);
-            }
-            return false;
-        };
-        let Some(sub) = subscriptions.get_mut(&self.request) else { return false };
-        if self.phase == Phase::Waiting && !self.begin(held, track, sub, actions) {
-            return held.end() == SubgroupEnd::Open || held.end() == SubgroupEnd::Interrupted;
-        }
-        if self.phase == Phase::Sending {
-            let waits = held.len() > self.sent;
-            self.expires = waits.then(|| self.waits_since(held) + sub.wanted.expiry);
-            if held.base() > self.sent {
-                self.cut(DropReason::TooFarBehind, ResetCode::TOO_FAR_BEHIND, books, actions);
-            } else if self.expires.is_some_and(|at| now >= at) {
-                self.cut(DropReason::DeliveryTimeout, ResetCode::DELIVERY_TIMEOUT, books, actions);
-            } else if !waits && self.prefix.is_empty() {
-                match held.end() {
-                    SubgroupEnd::Finished => {
-                        actions.push(Action::Finish(self.stream));
-                        return false;
-                    }
-                    SubgroupEnd::Reset(code) => {
-                        self.cut(DropReason::UpstreamReset, code, books, actions);
-                    }
-                    SubgroupEnd::Open | SubgroupEnd::Interrupted => {}
-                }
-            }
-        }
-        if matches!(self.phase, Phase::Cut(_)) {
-            self.count_cut(held.len(), held.object_count(), books);
-            return held.end() == SubgroupEnd::Open || held.end() == SubgroupEnd::Interrupted;
-        }
-        true
-    }
-
-    /// Asks for a stream once there is an object to send; `false`: not yet.
-    fn begin(
-        &mut self,
-        held: &Subgroup,
-        track: &Track,
-        sub: &mut Sub,
-        actions: &mut Vec<Action>,
-    ) -> bool {
-        let start = sub.wanted.start.filter(|start| start.group == held.header.group);
-        let from = held.index_from(start.map_or(0, |start| start.object));
-        let Some(object) = held.object(from) else { return false };
-        let whole = from == 0 && object.start == 0;
-        let header = SubgroupHeader {
-            track_alias: sub.wanted.alias,
-            first_object: held.header.first_object && whole,
-            ..held.header
-        };
-        let mut prefix = BytesMut::new();
-        header.encode(&mut prefix, CODING);
-        self.sent = object.start;
-        self.index = from;
-        if !whole {
-            // The first object's ID is absolute, not a delta from one that is not sent.
-            let mut head = Vec::new();
-            held.read(object.start, 1, &mut head);
-            let Some(first) = head.first().and_then(|chunk| chunk.first()) else { return false };
-            self.sent += CODING.length(*first) as u64;
-            CODING.write(&mut prefix, object.id);
-        }
-        self.prefix = prefix.freeze();
-        self.phase = Phase::Sending;
-        sub.streams += 1;
-        actions.push(Action::Open { stream: self.stream, priority: self.priority });
-        true
-    }
-
-    fn cut(
-        &mut self,
-        reason: DropReason,
-        code: ResetCode,
-        books: &mut Books,
-        actions: &mut Vec<Action>,
-    ) {
-        actions.push(Action::Reset(self.stream, code));
-        self.phase = Phase::Cut(reason);
-        books.drops.record(reason, DropCounts { groups: 1, ..DropCounts::default() });
-    }
-
-    /// Counts what is known by now of a subgroup that was given up.
-    fn count_cut(&mut self, len: u64, object_count: u64, books: &mut Books) {
-        let Phase::Cut(reason) = self.phase else { return };
-        let objects = object_count.saturating_sub(self.index);
-        let bytes = len.saturating_sub(self.sent);
-        self.index = object_count;
-        self.sent = len;
-        if objects + bytes > 0 {
-            books.drops.record(reason, DropCounts { groups: 0, objects, bytes });
-        }
     }
 }
 

@@ -18,7 +18,7 @@ mod subgroup;
 
 use feed::Feed;
 pub use feed::FeedId;
-pub(crate) use groups::Groups;
+pub(crate) use groups::{Group, Groups};
 use subgroup::OBJECT_COST;
 pub(crate) use subgroup::ObjectEntry;
 pub use subgroup::{Subgroup, SubgroupEnd};
@@ -240,14 +240,8 @@ impl Track {
 
     /// Number of the first subgroup of the newest group, for a viewer who joins.
     pub fn join_seq(&self) -> SubgroupSeq {
-        let newest = self.newest_group();
-        let at = self.subgroups.iter().position(|held| Some(held.header.group) == newest);
-        at.map_or(self.next_seq(), |at| self.first_seq + at as u64)
-    }
-
-    /// The newest group that has a subgroup here.
-    pub(crate) fn newest_group(&self) -> Option<u64> {
-        self.subgroups.iter().map(|held| held.header.group).max()
+        let newest = self.groups.newest().and_then(|newest| self.groups.get(newest));
+        newest.and_then(|group| group.subgroups().min()).unwrap_or(self.next_seq())
     }
 
     pub(crate) fn groups(&self) -> &Groups {
@@ -294,8 +288,8 @@ impl Track {
                 self.duplicates += 1;
                 return Ok(());
             }
-            let subgroups = group.subgroups.iter().filter_map(|seq| self.subgroup(*seq));
-            if subgroups.into_iter().any(|held| held.find(at.object).is_some()) {
+            let mut subgroups = group.subgroups().filter_map(|seq| self.subgroup(seq));
+            if subgroups.any(|held| held.find(at.object).is_some()) {
                 return Err(two_preferences(at));
             }
         }
@@ -359,7 +353,7 @@ impl Track {
 
     fn shrink(&mut self, now: Instant) {
         let age = self.max_cache_duration().map_or(self.limits.age, |max| max.min(self.limits.age));
-        let newest = self.newest_group();
+        let newest = self.groups.newest();
         while let Some(oldest) = self.datagrams.front() {
             let old = now.saturating_duration_since(oldest.received) > age;
             if !old && !self.is_over_full() && self.datagrams.len() <= MAX_DATAGRAMS {
@@ -398,7 +392,7 @@ impl Track {
         self.first_seq += 1;
         self.held -= oldest.held();
         self.held_objects -= oldest.held_objects();
-        self.groups.remove_subgroup(oldest.header.group, seq);
+        self.groups.remove_subgroup(oldest.header.group, oldest.id(), seq);
         for feed in &oldest.feeds {
             self.forget(*feed);
         }
@@ -418,7 +412,7 @@ impl Track {
     fn add(&mut self, header: SubgroupHeader, id: u64, now: Instant) -> SubgroupSeq {
         let seq = self.next_seq();
         let header = SubgroupHeader { subgroup: SubgroupId::Known(id), ..header };
-        self.groups.add_subgroup(header.group, seq);
+        self.groups.add_subgroup(header.group, id, seq);
         self.subgroups.push_back(Subgroup::new(header, now));
         seq
     }

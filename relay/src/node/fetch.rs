@@ -11,7 +11,7 @@ use moqt::{
     Gap, GroupOrder, Location, LocationRange, Parameters, Request, RequestError, RequestErrorCode,
     RequestId, ResetCode, Response, TrackStatus,
 };
-use relay_core::{FetchCursor, FetchStep, FetchedObject, Part, SessionId};
+use relay_core::{FetchCursor, FetchStep, FetchedObject, Part, SessionId, fetch_priority};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use transport::{CANONICAL, Connection, RecvStream, SendStream};
@@ -21,6 +21,8 @@ use super::{Mail, Node, SharedTrack, lock};
 
 /// How long sources may take for all that is not here ("FILL TIMEOUT Parameter").
 const PATIENCE: Duration = Duration::from_secs(10);
+/// One stream has objects of all publisher priorities.
+const DEFAULT_PUBLISHER_PRIORITY: u8 = 128;
 /// Bytes read from a source at once.
 const READ: usize = 64 * 1024;
 
@@ -320,7 +322,7 @@ impl Out {
     async fn open(job: &Job) -> Result<Self, Stop> {
         let mut stream = job.connection.open_fetch(job.order).await.map_err(|_| Stop::Gone)?;
         let set = job.priority.load(Ordering::Relaxed);
-        stream.set_priority(relay_core::fetch_priority(set));
+        stream.set_priority(fetch_priority(set, DEFAULT_PUBLISHER_PRIORITY));
         let mut head = BytesMut::new();
         FetchHeader { request: job.request }.encode(&mut head, CANONICAL.int_coding());
         stream.write_all(head.freeze()).await?;
@@ -333,7 +335,7 @@ impl Out {
         let wanted = self.priority.load(Ordering::Relaxed);
         if wanted != self.set {
             self.set = wanted;
-            stream.set_priority(relay_core::fetch_priority(wanted));
+            stream.set_priority(fetch_priority(wanted, DEFAULT_PUBLISHER_PRIORITY));
         }
         Ok(stream.write_all(bytes).await?)
     }

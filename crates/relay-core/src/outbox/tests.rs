@@ -1,12 +1,12 @@
 #![expect(clippy::disallowed_methods, reason = "a test has to begin at some instant")]
 
-use moqt::{IntCoding, ObjectHeader, ObjectStatus, SubgroupId};
+use bytes::BytesMut;
+use moqt::{ObjectHeader, ObjectStatus, SubgroupHeader, SubgroupId};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{CacheLimits, SessionId};
 
-const CODING: IntCoding = IntCoding::LeadingOnes;
 const TRACK: TrackId = TrackId(1);
 const A: SessionId = SessionId(1);
 
@@ -35,11 +35,11 @@ fn subscription() -> Subscription {
     Subscription {
         alias: 3,
         start: None,
-        end_group: None,
+        end: None,
         priority: 128,
         order: GroupOrder::Descending,
         forward: true,
-        expiry: Duration::from_secs(2),
+        timeouts: DeliveryTimeouts::default(),
     }
 }
 
@@ -47,6 +47,8 @@ fn subscription() -> Subscription {
 struct Viewer {
     outbox: Outbox,
     streams: HashMap<StreamKey, Vec<u8>>,
+    priorities: HashMap<StreamKey, i32>,
+    datagrams: Vec<Bytes>,
     finished: Vec<StreamKey>,
     reset: Vec<(StreamKey, ResetCode)>,
     done: Vec<(RequestId, PublishDoneCode, u64)>,
@@ -56,24 +58,41 @@ impl Viewer {
     fn new(track: &Track, wanted: Subscription) -> Self {
         let mut outbox = Outbox::new(Policy::default());
         outbox.subscribe(0, TRACK, track, wanted);
-        Self { outbox, streams: HashMap::new(), finished: vec![], reset: vec![], done: vec![] }
+        Self {
+            outbox,
+            streams: HashMap::new(),
+            priorities: HashMap::new(),
+            datagrams: vec![],
+            finished: vec![],
+            reset: vec![],
+            done: vec![],
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Open { stream, priority } => {
+                self.streams.insert(stream, Vec::new());
+                self.priorities.insert(stream, priority);
+            }
+            Action::Priority { stream, priority } => {
+                self.priorities.insert(stream, priority).expect("opened first");
+            }
+            Action::Finish(stream) => self.finished.push(stream),
+            Action::Reset(stream, code) => self.reset.push((stream, code)),
+            Action::Datagram(bytes) => self.datagrams.push(bytes),
+            Action::Done { request, code, streams } => self.done.push((request, code, streams)),
+            Action::Write { .. } => panic!("only poll writes"),
+        }
     }
 
     fn run(&mut self, track: &Track, mut room: usize, now: Instant) {
-        self.outbox.unblock();
+        for action in self.outbox.unblock(now) {
+            self.act(action);
+        }
         loop {
             for action in self.outbox.look(TRACK, track, now) {
-                match action {
-                    Action::Open { stream, .. } => {
-                        self.streams.insert(stream, Vec::new());
-                    }
-                    Action::Finish(stream) => self.finished.push(stream),
-                    Action::Reset(stream, code) => self.reset.push((stream, code)),
-                    Action::Done { request, code, streams } => {
-                        self.done.push((request, code, streams));
-                    }
-                    other => panic!("{other:?}"),
-                }
+                self.act(action);
             }
             let Some(Action::Write { stream, chunks }) = self.outbox.poll(TRACK, track) else {
                 break;

@@ -1,7 +1,7 @@
 //! What is known of a track's groups: which subgroups they have here, and where they end
 //! ("Malformed Tracks").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use moqt::{Location, ObjectStatus};
 
@@ -10,8 +10,8 @@ use super::SubgroupSeq;
 /// One group of which something is held.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    /// Its subgroups, in order of arrival.
-    pub(crate) subgroups: Vec<SubgroupSeq>,
+    /// Its subgroups by their IDs; one that broke off and went on later has several parts.
+    subgroups: BTreeSet<(u64, SubgroupSeq)>,
     /// Objects that came as datagrams: their numbers by Object ID.
     pub(crate) datagrams: BTreeMap<u64, u64>,
     /// The largest object received.
@@ -22,6 +22,31 @@ pub(crate) struct Group {
     pub(crate) from_start: bool,
     /// Something of it was here and is not any more.
     pub(crate) evicted: bool,
+}
+
+impl Group {
+    /// The parts held of its subgroups.
+    pub(crate) fn subgroups(&self) -> impl Iterator<Item = SubgroupSeq> {
+        self.subgroups.iter().map(|(_, seq)| *seq)
+    }
+
+    /// The newest part of each subgroup.
+    pub(crate) fn newest_parts(&self) -> impl Iterator<Item = SubgroupSeq> {
+        let mut parts = self.subgroups.iter().peekable();
+        std::iter::from_fn(move || {
+            loop {
+                let (id, seq) = parts.next()?;
+                if parts.peek().is_none_or(|(next, _)| next != id) {
+                    return Some(*seq);
+                }
+            }
+        })
+    }
+
+    /// The newest part of one subgroup.
+    pub(crate) fn part(&self, id: u64) -> Option<SubgroupSeq> {
+        self.subgroups.range((id, 0)..=(id, SubgroupSeq::MAX)).next_back().map(|(_, seq)| *seq)
+    }
 }
 
 /// The groups of a track.
@@ -56,13 +81,25 @@ impl Groups {
         self.held.entry(group).or_insert_with(|| Group { from_start, ..Group::default() })
     }
 
-    /// From now on every object is sent to us; `None`: of no group from its start.
+    /// From now on every object of the groups from this one on is sent to us; `None`: objects are
+    /// published that we do not hear of.
     pub(super) fn set_live(&mut self, first_group: Option<u64>) {
         self.live_from = first_group;
+        if first_group.is_none()
+            && let Some((_, newest)) = self.held.iter_mut().next_back()
+        {
+            newest.from_start = false;
+        }
+    }
+
+    /// The newest group that has a subgroup here.
+    pub(crate) fn newest(&self) -> Option<u64> {
+        let mut groups = self.held.iter().rev();
+        groups.find(|(_, group)| !group.subgroups.is_empty()).map(|(id, _)| *id)
     }
 
     /// The first location that does not exist, once a publisher said so.
-    pub(super) fn track_end(&self) -> Option<Location> {
+    pub(crate) fn track_end(&self) -> Option<Location> {
         self.end
     }
 
@@ -103,12 +140,14 @@ impl Groups {
         Ok(())
     }
 
-    pub(super) fn add_subgroup(&mut self, group: u64, seq: SubgroupSeq) {
-        self.entry(group).subgroups.push(seq);
+    pub(super) fn add_subgroup(&mut self, group: u64, id: u64, seq: SubgroupSeq) {
+        self.entry(group).subgroups.insert((id, seq));
     }
 
-    pub(super) fn remove_subgroup(&mut self, group: u64, seq: SubgroupSeq) {
-        self.remove(group, |held| held.subgroups.retain(|other| *other != seq));
+    pub(super) fn remove_subgroup(&mut self, group: u64, id: u64, seq: SubgroupSeq) {
+        self.remove(group, |held| {
+            held.subgroups.remove(&(id, seq));
+        });
     }
 
     pub(super) fn remove_datagram(&mut self, at: Location) {

@@ -125,7 +125,7 @@ impl Track {
     /// while are not to be waited for. Most often their source is this one, restarted, whose old
     /// session only seems alive.
     fn outlive(&mut self, source: SessionId, group: u64, now: Instant) {
-        if self.newest_group().is_none_or(|newest| group <= newest) {
+        if self.groups.newest().is_none_or(|newest| group <= newest) {
             return;
         }
         for held in &mut self.subgroups {
@@ -179,9 +179,11 @@ impl Track {
             return Ok(false);
         }
         // A newer group tells that nobody will go on with an interrupted older one.
-        for held in &mut self.subgroups {
-            if held.end == SubgroupEnd::Interrupted && held.header.group < header.group {
-                held.end = SubgroupEnd::Reset(ResetCode::INTERNAL_ERROR);
+        if self.groups.get(header.group).is_none() {
+            for held in &mut self.subgroups {
+                if held.end == SubgroupEnd::Interrupted && held.header.group < header.group {
+                    held.end = SubgroupEnd::Reset(ResetCode::INTERNAL_ERROR);
+                }
             }
         }
         let seq = self.add(header, subgroup, now);
@@ -197,8 +199,7 @@ impl Track {
 
     /// The newest part held of a subgroup.
     fn find(&self, group: u64, subgroup: u64) -> Option<SubgroupSeq> {
-        let seqs = self.groups.get(group)?.subgroups.iter().rev().copied();
-        seqs.into_iter().find(|seq| self.subgroup(*seq).is_some_and(|held| held.id() == subgroup))
+        self.groups.get(group)?.part(subgroup)
     }
 
     /// Takes note of what a feed's FIN says of its subgroup's and group's end.

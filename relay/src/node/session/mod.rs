@@ -104,6 +104,7 @@ pub(super) async fn run(
     };
     let (fault, faults) = mpsc::unbounded_channel();
     let (answer, answers) = mpsc::unbounded_channel();
+    let (delivered, deliveries) = mpsc::unbounded_channel();
     let mut session = Session {
         driver: Driver::new(connection, setup, node.config.limits),
         outbox: Outbox::new(node.policy()),
@@ -119,6 +120,8 @@ pub(super) async fn run(
         answers,
         tracks: HashMap::new(),
         streams: HashMap::new(),
+        delivered,
+        deliveries,
         served: HashMap::new(),
         upstream: HashMap::new(),
         ingests: Vec::new(),
@@ -162,6 +165,9 @@ struct Session {
     /// Tracks we send from.
     tracks: HashMap<TrackId, Arc<SharedTrack>>,
     streams: HashMap<StreamKey, Stream>,
+    /// Streams whose last byte the peer has, of those for which that matters.
+    delivered: mpsc::UnboundedSender<StreamKey>,
+    deliveries: mpsc::UnboundedReceiver<StreamKey>,
     /// The peer's subscriptions, and ours by PUBLISH.
     served: HashMap<RequestId, Served>,
     /// Our subscriptions at the peer, and the peer's by PUBLISH.
@@ -238,6 +244,9 @@ impl Session {
         while let Poll::Ready(Some(answer)) = self.answers.poll_recv(cx) {
             self.handle_answer(answer)?;
             said = true;
+        }
+        while let Poll::Ready(Some(stream)) = self.deliveries.poll_recv(cx) {
+            self.handle_delivered(stream);
         }
         Ok(said | self.pump(cx, now)?)
     }

@@ -4,7 +4,8 @@ use moqt::{
     FullTrackName, GroupOrder, Location, LocationFilter, LocationRange, Publish, PublishDone,
     PublishDoneCode, RequestOk, Subscribe, SubscribeOk, property,
 };
-use relay_core::{Action, Subscription, Track};
+use relay_core::{Action, DeliveryTimeouts, Subscription, Track};
+use tokio::sync::oneshot;
 use transport::{SendStream, WriteError};
 
 use super::*;
@@ -53,6 +54,8 @@ type Opening = Pin<Box<dyn Future<Output = Result<SendStream, Error>> + Send>>;
 pub(super) enum Stream {
     Opening(Opening, i32),
     Open(SendStream),
+    /// Finished, and to be reset if the peer does not have all of it in time.
+    Closing(oneshot::Sender<ResetCode>),
 }
 
 impl Session {
@@ -189,16 +192,11 @@ impl Session {
         Subscription {
             alias: served.alias,
             start: range.map(|range| range.start),
-            end_group: range.map(|range| range.end.group).filter(|end| *end != u64::MAX),
+            end: range.map(|range| range.end).filter(|end| *end != Location::LAST),
             priority: served.priority(),
             order: served.order().unwrap_or(publisher_order),
             forward: served.is_forwarded(),
-            expiry: self.node.policy().expiry([
-                served.parameters.object_delivery_timeout,
-                served.parameters.subgroup_delivery_timeout,
-                track.properties().int(property::OBJECT_DELIVERY_TIMEOUT),
-                track.properties().int(property::SUBGROUP_DELIVERY_TIMEOUT),
-            ]),
+            timeouts: DeliveryTimeouts::new(track.properties(), &served.parameters),
         }
     }
 
@@ -238,10 +236,10 @@ impl Session {
         debug_assert_eq!(new.alias, alias, "an update keeps the alias");
         self.outbox.update(id, |wanted| {
             // Relative filters are relative to when they were said.
-            let (start, end) = (wanted.start, wanted.end_group);
+            let (start, end) = (wanted.start, wanted.end);
             *wanted = new;
             if !filtered {
-                (wanted.start, wanted.end_group) = (start, end);
+                (wanted.start, wanted.end) = (start, end);
             }
         });
         drop(state);
@@ -262,9 +260,7 @@ impl Session {
         let shared = track.and_then(|track| self.tracks.get(&track)).cloned();
         let state = shared.as_ref().map(|shared| shared.read());
         for key in self.outbox.unsubscribe(id, state.as_deref()) {
-            if let Some(Stream::Open(mut stream)) = self.streams.remove(&key) {
-                stream.reset(ResetCode::CANCELLED);
-            }
+            self.reset(key, ResetCode::CANCELLED);
         }
         drop(state);
         match track {
@@ -290,8 +286,11 @@ impl Session {
 
     /// Hands the transport what it takes now. `true`: the session was told something.
     pub(super) fn pump(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Error> {
-        self.outbox.unblock();
+        self.poll_opening(cx)?;
         let mut said = false;
+        for action in self.outbox.unblock(now) {
+            said |= self.act(action)?;
+        }
         let tracks: Vec<_> = self.tracks.values().cloned().collect();
         for track in &tracks {
             let actions = self.outbox.look(track.id, &track.read(), now);
@@ -329,6 +328,55 @@ impl Session {
         }
     }
 
+    /// Opens streams that are to be opened.
+    fn poll_opening(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        for (key, stream) in &mut self.streams {
+            if let Stream::Opening(opening, priority) = stream
+                && let Poll::Ready(opened) = opening.as_mut().poll(cx)
+            {
+                let opened = opened?;
+                opened.set_priority(*priority);
+                *stream = Stream::Open(opened);
+                self.outbox.handle_opened(*key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes a stream. It is watched for as long as its last bytes may yet be late.
+    fn finish(&mut self, key: StreamKey) {
+        let Some(Stream::Open(mut stream)) = self.streams.remove(&key) else { return };
+        stream.finish();
+        if !self.outbox.awaits_delivery(key) {
+            return;
+        }
+        let (reset, late) = oneshot::channel();
+        let delivered = self.delivered.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = stream.stopped() => {
+                    let _ = delivered.send(key);
+                }
+                Ok(code) = late => stream.reset(code),
+            }
+        });
+        self.streams.insert(key, Stream::Closing(reset));
+    }
+
+    /// The peer has all of a stream that was finished.
+    pub(super) fn handle_delivered(&mut self, key: StreamKey) {
+        self.streams.remove(&key);
+        self.outbox.handle_delivered(key);
+    }
+
+    fn reset(&mut self, key: StreamKey, code: ResetCode) {
+        match self.streams.remove(&key) {
+            Some(Stream::Open(mut stream)) => stream.reset(code),
+            Some(Stream::Closing(reset)) => drop(reset.send(code)),
+            Some(Stream::Opening(..)) | None => {}
+        }
+    }
+
     /// Writes to a data stream: how many bytes were taken, or `None` when the peer stopped it.
     fn write(
         &mut self,
@@ -337,12 +385,6 @@ impl Session {
         chunks: &mut [bytes::Bytes],
     ) -> Result<Poll<Option<usize>>, Error> {
         let Some(stream) = self.streams.get_mut(&key) else { return Ok(Poll::Ready(None)) };
-        if let Stream::Opening(opening, priority) = stream {
-            let Poll::Ready(opened) = opening.as_mut().poll(cx) else { return Ok(Poll::Pending) };
-            let opened = opened?;
-            opened.set_priority(*priority);
-            *stream = Stream::Open(opened);
-        }
         let Stream::Open(stream) = stream else { return Ok(Poll::Pending) };
         match stream.poll_write_chunks(cx, chunks) {
             Poll::Ready(Ok(taken)) => Ok(Poll::Ready(Some(taken))),
@@ -359,16 +401,13 @@ impl Session {
                 let opening: Opening = Box::pin(async move { connection.open_data().await });
                 self.streams.insert(stream, Stream::Opening(opening, priority));
             }
-            Action::Finish(stream) => {
-                if let Some(Stream::Open(mut stream)) = self.streams.remove(&stream) {
-                    stream.finish();
-                }
-            }
-            Action::Reset(stream, code) => {
-                if let Some(Stream::Open(mut stream)) = self.streams.remove(&stream) {
-                    stream.reset(code);
-                }
-            }
+            Action::Priority { stream, priority } => match self.streams.get_mut(&stream) {
+                Some(Stream::Open(stream)) => stream.set_priority(priority),
+                Some(Stream::Opening(_, held)) => *held = priority,
+                Some(Stream::Closing(_)) | None => {}
+            },
+            Action::Finish(stream) => self.finish(stream),
+            Action::Reset(stream, code) => self.reset(stream, code),
             Action::Datagram(bytes) => {
                 self.driver.connection().send_datagram(bytes);
             }

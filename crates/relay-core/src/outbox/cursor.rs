@@ -1,0 +1,273 @@
+//! A subscription's place in one subgroup.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use moqt::{GroupOrder, RequestId, ResetCode, SubgroupHeader};
+use stats::{DropCounts, DropReason};
+
+use super::{Action, Books, StreamKey, Sub};
+use crate::track::CODING;
+use crate::{Policy, Subgroup, SubgroupEnd, SubgroupSeq, Track, TrackId};
+
+#[derive(Debug)]
+pub(super) struct Cursor {
+    pub(super) request: RequestId,
+    pub(super) track: TrackId,
+    pub(super) seq: SubgroupSeq,
+    pub(super) stream: StreamKey,
+    pub(super) phase: Phase,
+    /// Bytes of our own that go before the shared ones.
+    pub(super) prefix: Bytes,
+    /// Offset of the next shared byte.
+    pub(super) sent: u64,
+    /// Index of the object that byte belongs to.
+    pub(super) index: u64,
+    /// The last object wanted of the group.
+    pub(super) last: u64,
+    pub(super) since: Instant,
+    /// It was here before the subscription: a courtesy out of the cache.
+    pub(super) cached: bool,
+    /// When the object that waits now is given up.
+    pub(super) expires: Option<Instant>,
+    /// When the stream is, since all of the subgroup is here.
+    pub(super) deadline: Option<Instant>,
+    pub(super) group: u64,
+    pub(super) place: Place,
+    /// The same as one number, for the transport.
+    pub(super) priority: i32,
+    /// The transport opened the stream.
+    pub(super) opened: bool,
+    /// The transport refused more in this round.
+    pub(super) blocked: bool,
+}
+
+/// What decides which stream goes first ("Scheduling Algorithm"): the greatest does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    subscriber: std::cmp::Reverse<u8>,
+    publisher: std::cmp::Reverse<u8>,
+    /// Rises with what the group order prefers.
+    group_rank: u64,
+    subgroup: std::cmp::Reverse<u64>,
+}
+
+impl Place {
+    pub(super) fn new(
+        subscriber: u8,
+        publisher: u8,
+        order: GroupOrder,
+        group: u64,
+        subgroup: u64,
+    ) -> Self {
+        let group_rank = match order {
+            GroupOrder::Ascending => u64::MAX - group,
+            GroupOrder::Descending => group,
+        };
+        Self {
+            subscriber: std::cmp::Reverse(subscriber),
+            publisher: std::cmp::Reverse(publisher),
+            group_rank,
+            subgroup: std::cmp::Reverse(subgroup),
+        }
+    }
+
+    pub(super) fn publisher(&self) -> u8 {
+        self.publisher.0
+    }
+
+    pub(super) fn subgroup(&self) -> u64 {
+        self.subgroup.0
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing to send yet, or no stream asked for.
+    Waiting,
+    /// The stream is asked for or open.
+    Sending,
+    /// Nothing is sent now ("FORWARD Parameter"): neither offered nor given up.
+    Paused,
+    /// Given up: what comes of it is counted and not sent.
+    Cut(DropReason),
+}
+
+/// What a judgement needs besides the cursor, and what it brings about.
+pub(super) struct Court<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) track: &'a Track,
+    pub(super) now: Instant,
+    pub(super) books: &'a mut Books,
+    pub(super) actions: &'a mut Vec<Action>,
+    /// Streams that are whole, and until when all of them must be delivered.
+    pub(super) closing: &'a mut Vec<(RequestId, StreamKey, Instant)>,
+}
+
+impl Cursor {
+    /// Offset after the last byte of the subgroup that is here and wanted, and whether that is all
+    /// that is wanted.
+    fn wanted(&self, held: &Subgroup) -> (u64, bool) {
+        let beyond = self.last.checked_add(1).map(|id| held.index_from(id));
+        match beyond.and_then(|index| held.object(index)) {
+            Some(object) => (object.start, true),
+            None => (held.len(), false),
+        }
+    }
+
+    /// Bytes that wait.
+    pub(super) fn queued(&self, held: &Subgroup) -> u64 {
+        self.wanted(held).0.saturating_sub(self.sent)
+    }
+
+    pub(super) fn has_bytes(&self, track: &Track) -> bool {
+        !self.prefix.is_empty()
+            || track.subgroup(self.seq).is_some_and(|held| self.queued(held) > 0)
+    }
+
+    /// Whether it is in line for the transport.
+    pub(super) fn is_ready(&self, track: &Track) -> bool {
+        self.phase == Phase::Sending && !self.blocked && self.has_bytes(track)
+    }
+
+    /// Whether something may still be sent.
+    pub(super) fn is_active(&self) -> bool {
+        matches!(self.phase, Phase::Waiting | Phase::Sending)
+    }
+
+    /// Since when the next object waits, counted from when this viewer could have had it.
+    pub(super) fn waits_since(&self, held: &Subgroup) -> Instant {
+        let received = held.object(self.index).map_or(self.since, |object| object.received);
+        received.max(self.since)
+    }
+
+    /// Moves on as the subgroup stands now; `false`: the cursor is done with.
+    pub(super) fn judge(&mut self, sub: &Sub, court: &mut Court<'_>) -> bool {
+        let Some(held) = court.track.subgroup(self.seq) else {
+            match self.phase {
+                Phase::Sending => {
+                    self.cut(DropReason::TooFarBehind, ResetCode::TOO_FAR_BEHIND, court);
+                }
+                Phase::Waiting => self.phase = Phase::Cut(DropReason::TooFarBehind),
+                Phase::Paused | Phase::Cut(_) => {}
+            }
+            if let Some((len, objects)) = court.track.gone(self.seq) {
+                self.count_cut(len, objects, court.books);
+            }
+            return false;
+        };
+        if self.phase == Phase::Paused {
+            return true;
+        }
+        if self.phase == Phase::Waiting && !self.begin(held, sub, court) {
+            return !held.is_over();
+        }
+        if self.phase == Phase::Sending {
+            let (len, all) = self.wanted(held);
+            let waits = len > self.sent;
+            self.expires = waits.then(|| self.expiry(held, sub, court.policy)).flatten();
+            self.deadline = sub.wanted.timeouts.subgroup_deadline(held);
+            let late = |at: Option<Instant>| at.is_some_and(|at| court.now >= at);
+            if held.base() > self.sent {
+                self.cut(DropReason::TooFarBehind, ResetCode::TOO_FAR_BEHIND, court);
+            } else if late(self.expires) || late(self.deadline) {
+                self.cut(DropReason::DeliveryTimeout, ResetCode::DELIVERY_TIMEOUT, court);
+            } else if !waits && self.prefix.is_empty() {
+                match held.end() {
+                    _ if all => return self.finish(court),
+                    SubgroupEnd::Finished => return self.finish(court),
+                    SubgroupEnd::Reset(code) => {
+                        self.cut(DropReason::UpstreamReset, code, court);
+                    }
+                    SubgroupEnd::Open | SubgroupEnd::Interrupted => {}
+                }
+            }
+        }
+        if matches!(self.phase, Phase::Cut(_)) {
+            let (len, _) = self.wanted(held);
+            let objects = match self.last.checked_add(1) {
+                Some(id) => held.index_from(id),
+                None => held.object_count(),
+            };
+            self.count_cut(len, objects, court.books);
+            return !held.is_over();
+        }
+        true
+    }
+
+    /// When the object that waits is given up.
+    fn expiry(&self, held: &Subgroup, sub: &Sub, policy: &Policy) -> Option<Instant> {
+        let ours = self.waits_since(held).checked_add(policy.max_latency);
+        let theirs = held
+            .object(self.index)
+            .zip(sub.wanted.timeouts.object)
+            .and_then(|(object, timeout)| object.received.checked_add(timeout));
+        ours.into_iter().chain(theirs).min()
+    }
+
+    fn finish(&mut self, court: &mut Court<'_>) -> bool {
+        court.actions.push(Action::Finish(self.stream));
+        if let Some(until) = self.deadline {
+            court.closing.push((self.request, self.stream, until));
+        }
+        false
+    }
+
+    /// Asks for a stream once there is an object to send; `false`: not yet.
+    fn begin(&mut self, held: &Subgroup, sub: &Sub, court: &mut Court<'_>) -> bool {
+        let start = sub.wanted.start.filter(|start| start.group == held.header.group);
+        let from = held.index_from(start.map_or(0, |start| start.object)).max(self.index);
+        let max_age = court.track.max_cache_duration();
+        let timeout = sub.wanted.timeouts.object;
+        let mut objects = (from..held.object_count()).filter_map(|index| {
+            let object = held.object(index)?;
+            // What was here before may be too old already ("MAX CACHE DURATION").
+            let old = self.cached
+                && (object.is_older(max_age, court.now) || object.is_older(timeout, court.now));
+            (object.start >= held.base() && !old).then_some((index, object))
+        });
+        let Some((from, object)) = objects.next().filter(|(_, o)| o.id <= self.last) else {
+            return false;
+        };
+        let whole = from == 0 && object.start == 0;
+        let header = SubgroupHeader {
+            track_alias: sub.wanted.alias,
+            first_object: held.header.first_object && whole,
+            ..held.header
+        };
+        let mut prefix = BytesMut::new();
+        header.encode(&mut prefix, CODING);
+        self.sent = object.start;
+        self.index = from;
+        if !whole {
+            // The first object's ID is absolute, not a delta from one that is not sent.
+            let mut head = Vec::new();
+            held.read(object.start, 1, &mut head);
+            let Some(first) = head.first().and_then(|chunk| chunk.first()) else { return false };
+            self.sent += CODING.length(*first) as u64;
+            CODING.write(&mut prefix, object.id);
+        }
+        self.prefix = prefix.freeze();
+        self.phase = Phase::Sending;
+        court.actions.push(Action::Open { stream: self.stream, priority: self.priority });
+        true
+    }
+
+    pub(super) fn cut(&mut self, reason: DropReason, code: ResetCode, court: &mut Court<'_>) {
+        court.actions.push(Action::Reset(self.stream, code));
+        self.phase = Phase::Cut(reason);
+        court.books.drops.record(reason, DropCounts { groups: 1, ..DropCounts::default() });
+    }
+
+    /// Counts what is known by now of a subgroup that was given up.
+    pub(super) fn count_cut(&mut self, len: u64, object_count: u64, books: &mut Books) {
+        let Phase::Cut(reason) = self.phase else { return };
+        let objects = object_count.saturating_sub(self.index);
+        let bytes = len.saturating_sub(self.sent);
+        self.index = self.index.max(object_count);
+        self.sent = self.sent.max(len);
+        if objects + bytes > 0 {
+            books.drops.record(reason, DropCounts { groups: 0, objects, bytes });
+        }
+    }
+}
