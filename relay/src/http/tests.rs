@@ -196,7 +196,7 @@ async fn the_page_tells_a_player_how_to_reach_the_relay() {
     let hash = relay.identity.fingerprint().to_string();
     let expected = serde_json::json!({
         "port": relay.https.port(), "certificateHash": hash,
-        "protocols": ["moqt-18"], "node": "edge-1",
+        "protocols": ["moqt-18", "moqt-22", "moqt-16"], "node": "edge-1",
     });
     assert_eq!(answer.json(), expected);
     let answer = get(relay.http, "/certificate.sha256").await;

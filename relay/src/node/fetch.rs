@@ -56,11 +56,17 @@ pub(super) struct Job {
 /// Why a job ends early. Whatever was sent is cut.
 enum Stop {
     /// The request is refused.
-    Refused(RequestError),
+    Refused(Box<RequestError>),
     /// The stream is reset.
     Reset(ResetCode),
     /// The peer, or its session, is gone.
     Gone,
+}
+
+impl Stop {
+    fn refused(error: RequestError) -> Self {
+        Self::Refused(Box::new(error))
+    }
 }
 
 impl From<transport::WriteError> for Stop {
@@ -77,7 +83,7 @@ impl Job {
             None => self.pass_on().await,
         };
         if let Err(Stop::Refused(error)) = result {
-            self.respond(Response::Error(error));
+            self.respond(Response::Error(*error));
         }
     }
 
@@ -91,7 +97,7 @@ impl Job {
     /// The track is subscribed to: its largest object is known, and the newest groups are here.
     async fn serve(&mut self, track: &SharedTrack) -> Result<(), Stop> {
         let invalid =
-            |reason| Stop::Refused(RequestError::new(RequestErrorCode::INVALID_RANGE, reason));
+            |reason| Stop::refused(RequestError::new(RequestErrorCode::INVALID_RANGE, reason));
         let (largest, properties) = {
             let state = track.read();
             (state.largest(), state.properties().clone())
@@ -197,10 +203,10 @@ impl Job {
         loop {
             match tokio::time::timeout_at(deadline, heard.recv()).await {
                 Err(_) => return Ok(Some(Gap::TimedOut)),
-                Ok(None | Some(AskedStream::Answer(Response::Error(_)))) => {
+                Ok(None | Some(AskedStream::Refused(_))) => {
                     return Ok(Some(Gap::Unknown));
                 }
-                Ok(Some(AskedStream::Answer(_) | AskedStream::Ended(None))) => {}
+                Ok(Some(AskedStream::Accepted(_) | AskedStream::Ended(None))) => {}
                 Ok(Some(AskedStream::Ended(Some(_)))) => return Ok(Some(Gap::Unknown)),
                 Ok(Some(AskedStream::Data { head, stream })) => {
                     let piped = out.pipe(head, stream, self.order, deadline).await?;
@@ -217,28 +223,28 @@ impl Job {
             Wanted::Last(_) => {
                 let reason = format!("nobody here watches {}: name the groups wanted", self.name);
                 let error = RequestError::new(RequestErrorCode::NOT_SUPPORTED, reason);
-                return Err(Stop::Refused(error));
+                return Err(Stop::refused(error));
             }
         };
         let Some(mut heard) = self.ask(range) else {
-            return Err(Stop::Refused(nobody(&self.name)));
+            return Err(Stop::refused(nobody(&self.name)));
         };
         let deadline = Instant::now() + self.timeout.unwrap_or(PATIENCE).min(PATIENCE);
         let mut data = None;
         while !self.answered || data.is_none() {
             match tokio::time::timeout_at(deadline, heard.recv()).await {
-                Err(_) => return Err(Stop::Refused(late(&self.name))),
-                Ok(None) => return Err(Stop::Refused(broke_off(&self.name))),
-                Ok(Some(AskedStream::Answer(Response::FetchOk(ok)))) => {
-                    let end = ok.end.min(range.end);
-                    self.respond(Response::FetchOk(FetchOk { end, ..ok }));
+                Err(_) => return Err(Stop::refused(late(&self.name))),
+                Ok(None) => return Err(Stop::refused(broke_off(&self.name))),
+                Ok(Some(AskedStream::Accepted(response))) => {
+                    if let Response::FetchOk(ok) = *response {
+                        let end = ok.end.min(range.end);
+                        self.respond(Response::FetchOk(FetchOk { end, ..ok }));
+                    }
                 }
-                Ok(Some(AskedStream::Answer(Response::Error(error)))) => {
-                    return Err(Stop::Refused(error));
-                }
+                Ok(Some(AskedStream::Refused(error))) => return Err(Stop::refused(error)),
                 Ok(Some(AskedStream::Data { head, stream })) => data = Some((head, stream)),
                 Ok(Some(AskedStream::Ended(Some(_)))) => {
-                    return Err(Stop::Refused(broke_off(&self.name)));
+                    return Err(Stop::refused(broke_off(&self.name)));
                 }
                 Ok(Some(_)) => {}
             }
@@ -259,7 +265,6 @@ impl Job {
         let parameters = Parameters {
             group_order: Some(self.order),
             subscriber_priority: Some(self.priority.load(Ordering::Relaxed)),
-            fill_timeout: self.timeout.map(|timeout| timeout.as_millis() as u64),
             ..Parameters::default()
         };
         let range = FetchRange::Standalone { track: self.name.clone(), start, end };
@@ -274,7 +279,8 @@ pub(super) async fn status(node: &Node, session: SessionId, name: FullTrackName)
         return Response::Error(nobody(&name));
     };
     match tokio::time::timeout(PATIENCE, heard.recv()).await {
-        Ok(Some(AskedStream::Answer(response))) => response,
+        Ok(Some(AskedStream::Accepted(response))) => *response,
+        Ok(Some(AskedStream::Refused(error))) => Response::Error(error),
         Ok(_) => Response::Error(broke_off(&name)),
         Err(_) => Response::Error(late(&name)),
     }
@@ -289,7 +295,7 @@ fn ask(
     let source = lock(&node.router).source_of(name, asker)?;
     let (heard, hears) = mpsc::unbounded_channel();
     let mailboxes = lock(&node.mailboxes);
-    mailboxes.get(&source)?.send(Mail::Ask(Ask { request, heard })).ok()?;
+    mailboxes.get(&source)?.send(Mail::Ask(Box::new(Ask { request, heard }))).ok()?;
     Some(hears)
 }
 

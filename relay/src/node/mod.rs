@@ -77,7 +77,7 @@ enum Mail {
     /// The router decided.
     Route(RouteAction),
     /// Another session wants to know something of this one's peer.
-    Ask(Ask),
+    Ask(Box<Ask>),
 }
 
 /// A track and who must hear of its changes.

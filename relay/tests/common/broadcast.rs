@@ -58,7 +58,16 @@ pub(crate) fn write(track: &mut TrackProducer, at: (u64, u64, u64)) {
 
 /// A broadcast that is being published, until this is dropped.
 pub(crate) struct Publication {
-    _stop: tokio::sync::oneshot::Sender<()>,
+    stop: tokio::sync::oneshot::Sender<()>,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+impl Publication {
+    /// Leaves as a publisher does that is asked to.
+    pub(crate) async fn end(self) {
+        let _ = self.stop.send(());
+        within("the publisher to leave", self.ended).await.unwrap();
+    }
 }
 
 /// Publishes at a relay and waits until it took the namespace.
@@ -66,7 +75,7 @@ pub(crate) async fn publish(broadcast: &Broadcast, relay: &PublishOptions) -> Pu
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (connected, mut is_connected) = tokio::sync::mpsc::unbounded_channel();
     let (broadcast, options) = (broadcast.clone(), relay.clone());
-    tokio::spawn(async move {
+    let ended = tokio::spawn(async move {
         let stopped = async {
             let _ = stopped.await;
         };
@@ -78,7 +87,7 @@ pub(crate) async fn publish(broadcast: &Broadcast, relay: &PublishOptions) -> Pu
         transport::publish::publish(broadcast, options, stopped, on_status).await.unwrap();
     });
     within("the relay to take the namespace", is_connected.recv()).await.unwrap();
-    Publication { _stop: stop }
+    Publication { stop, ended }
 }
 
 /// An endpoint to dial from.

@@ -155,7 +155,21 @@ impl Relay {
 
     /// `GET` from the admin API: status and body.
     pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
-        get(self.running().admin, path).await.expect("the admin API answers")
+        ask(self.running().admin, "GET", path, "").await.expect("the admin API answers")
+    }
+
+    /// Tells everyone to leave for another relay.
+    pub(crate) async fn drain_to(&self, url: &Url) {
+        let body = serde_json::json!({ "to": url.as_str() }).to_string();
+        let answer = ask(self.running().admin, "POST", "/api/v1/drain", &body).await.unwrap();
+        assert_eq!(answer.0, 202, "{answer:?}");
+    }
+
+    /// Sessions of this kind here.
+    pub(crate) async fn sessions(&self, kind: &str) -> usize {
+        let snapshot = self.snapshot().await;
+        let sessions = snapshot["sessions"].as_array().unwrap();
+        sessions.iter().filter(|session| session["kind"] == kind).count()
     }
 
     /// What `GET /api/v1/nodes` says of this node itself.
@@ -197,9 +211,18 @@ pub(crate) async fn ended(child: &mut Child) -> ExitStatus {
     }
 }
 
-async fn get(addr: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+async fn ask(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
     let mut stream = tokio::net::TcpStream::connect(addr).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;

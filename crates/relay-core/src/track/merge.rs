@@ -471,7 +471,7 @@ impl Track {
             feeds().filter(|(_, feed)| is_ahead(feed)).min_by_key(|(_, feed)| next(feed))?;
         let silent = |since: Instant| now.saturating_duration_since(since) >= SILENCE;
         let waited = feed.queue.front().is_some_and(|mark| silent(mark.received));
-        let hope = |feed: &Feed| !is_ahead(&feed) && !(waited && silent(feed.heard));
+        let hope = |feed: &Feed| !(is_ahead(&feed) || waited && silent(feed.heard));
         if !held.is_over() && feeds().any(|(_, feed)| hope(feed)) {
             return None;
         }

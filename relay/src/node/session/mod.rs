@@ -120,6 +120,7 @@ pub(super) async fn run(
         answers,
         tracks: HashMap::new(),
         streams: HashMap::new(),
+        opening: false,
         delivered,
         deliveries,
         served: HashMap::new(),
@@ -165,6 +166,8 @@ struct Session {
     /// Tracks we send from.
     tracks: HashMap<TrackId, Arc<SharedTrack>>,
     streams: HashMap<StreamKey, Stream>,
+    /// Some of them may be opened now.
+    opening: bool,
     /// Streams whose last byte the peer has, of those for which that matters.
     delivered: mpsc::UnboundedSender<StreamKey>,
     deliveries: mpsc::UnboundedReceiver<StreamKey>,
@@ -237,7 +240,7 @@ impl Session {
         while let Poll::Ready(Some(mail)) = self.mail.poll_recv(cx) {
             match mail {
                 Mail::Route(action) => self.carry_out(action)?,
-                Mail::Ask(ask) => self.pass_on(ask)?,
+                Mail::Ask(ask) => self.pass_on(*ask),
             }
             said = true;
         }
@@ -419,7 +422,7 @@ impl Session {
                 Ok(())
             }
             Event::Requested { id, request } => self.handle_request(id, request),
-            Event::Updated { id, parameters } => self.handle_update(id, parameters),
+            Event::Updated { id, parameters } => self.handle_update(id, &parameters),
             Event::Responded { id, response } => self.handle_response(id, response),
             Event::Ended { id, code } => {
                 self.handle_ended(id, code);
@@ -514,17 +517,17 @@ impl Session {
         }
     }
 
-    fn handle_update(&mut self, id: RequestId, change: Parameters) -> Result<(), Error> {
+    fn handle_update(&mut self, id: RequestId, change: &Parameters) -> Result<(), Error> {
         let answer = if self.served.contains_key(&id) {
-            self.update_served(id, &change)
+            self.update_served(id, change)
         } else {
-            self.update_names(id, &change);
-            self.pasts.update(id, &change);
+            self.update_names(id, change);
+            self.pasts.update(id, change);
             RequestOk::default()
         };
         let session = self.driver.session_mut();
         session.respond_update(id, Ok(answer)).map_err(|error| Error::Setup(error.to_string()))?;
-        self.begin_backfill(Backfill::of_parameters(id, &change));
+        self.begin_backfill(Backfill::of_parameters(id, change));
         Ok(())
     }
 

@@ -23,8 +23,10 @@ pub(in super::super) struct Ask {
 
 /// What came of it.
 pub(in super::super) enum AskedStream {
-    /// The peer answered.
-    Answer(Response),
+    /// The peer agreed.
+    Accepted(Box<Response>),
+    /// It did not, or could not be asked.
+    Refused(RequestError),
     /// The fetch stream came.
     Data { head: Bytes, stream: RecvStream },
     /// The peer will say no more, its stream may still come.
@@ -229,22 +231,24 @@ impl Session {
 
     // ---- we ask the peer, for another session ----
 
-    pub(super) fn pass_on(&mut self, ask: Ask) -> Result<(), Error> {
+    pub(super) fn pass_on(&mut self, ask: Ask) {
         match self.driver.session_mut().request(ask.request) {
             Ok(id) => {
                 self.asked.insert(id, ask.heard);
             }
             Err(error) => {
                 let error = RequestError::new(RequestErrorCode::NOT_SUPPORTED, error.to_string());
-                let _ = ask.heard.send(AskedStream::Answer(Response::Error(error)));
+                let _ = ask.heard.send(AskedStream::Refused(error));
             }
         }
-        Ok(())
     }
 
     pub(super) fn handle_asked_response(&mut self, id: RequestId, response: Response) {
         if let Some(asker) = self.asked.get(&id) {
-            let _ = asker.send(AskedStream::Answer(response));
+            let _ = asker.send(match response {
+                Response::Error(error) => AskedStream::Refused(error),
+                response => AskedStream::Accepted(Box::new(response)),
+            });
         }
     }
 

@@ -286,7 +286,7 @@ impl Session {
 
     /// Hands the transport what it takes now. `true`: the session was told something.
     pub(super) fn pump(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Error> {
-        self.poll_opening(cx)?;
+        self.opening = true;
         let mut said = false;
         for action in self.outbox.unblock(now) {
             said |= self.act(action)?;
@@ -299,6 +299,7 @@ impl Session {
             }
         }
         loop {
+            self.poll_opening(cx)?;
             let most_urgent = tracks
                 .iter()
                 .filter_map(|track| Some((self.outbox.urgency(track.id, &track.read())?, track)))
@@ -330,6 +331,9 @@ impl Session {
 
     /// Opens streams that are to be opened.
     fn poll_opening(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        if !std::mem::take(&mut self.opening) {
+            return Ok(());
+        }
         for (key, stream) in &mut self.streams {
             if let Stream::Opening(opening, priority) = stream
                 && let Poll::Ready(opened) = opening.as_mut().poll(cx)
@@ -400,6 +404,7 @@ impl Session {
                 let connection = self.driver.connection().clone();
                 let opening: Opening = Box::pin(async move { connection.open_data().await });
                 self.streams.insert(stream, Stream::Opening(opening, priority));
+                self.opening = true;
             }
             Action::Priority { stream, priority } => match self.streams.get_mut(&stream) {
                 Some(Stream::Open(stream)) => stream.set_priority(priority),
