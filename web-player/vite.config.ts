@@ -24,5 +24,6 @@ export default defineConfig({
     },
   },
   worker: { format: "es" },
-  test: { include: ["test/**/*.test.ts"] },
+  // Some tests compare every byte of many streams: on a busy machine that takes its time.
+  test: { include: ["test/**/*.test.ts"], testTimeout: 30_000 },
 });

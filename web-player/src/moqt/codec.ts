@@ -1,6 +1,7 @@
 /** What a draft has to provide. The session knows only this; `codecs` lists what we speak, best first. */
 
 import { draft18 } from "./draft18";
+import { draft22 } from "./draft22";
 import type { Message, MoqtObject, ObjectDatagram, Setup, SubgroupHeader } from "./model";
 
 /** What a unidirectional stream turns out to be. */
@@ -33,6 +34,6 @@ export interface Codec {
 }
 
 /** Best first. */
-export const codecs: readonly Codec[] = [draft18];
+export const codecs: readonly Codec[] = [draft18, draft22];
 
 export const protocols: readonly string[] = codecs.map((codec) => codec.protocol);

@@ -19,7 +19,11 @@ export type SubscriptionFilter =
   | { readonly kind: "largest-object" }
   | { readonly kind: "next-group-start" }
   | { readonly kind: "absolute-start"; readonly start: Location }
-  | { readonly kind: "absolute-range"; readonly start: Location; readonly endGroup: bigint };
+  | { readonly kind: "absolute-range"; readonly start: Location; readonly endGroup: bigint }
+  // These since draft 20 only.
+  | { readonly kind: "unfiltered" }
+  | { readonly kind: "relative-start"; readonly groups: bigint }
+  | { readonly kind: "object-range"; readonly start: Location; readonly end: Location };
 
 /** Message Parameters, by what they mean. Durations in milliseconds. */
 export interface Parameters {
@@ -36,6 +40,7 @@ export interface Parameters {
   readonly groupOrder?: GroupOrder;
   readonly newGroupRequest?: bigint;
   readonly namespacePrefix?: TrackNamespace;
+  readonly includeProperties?: boolean;
 }
 
 export interface Setup {
@@ -101,6 +106,12 @@ export interface PublishDone {
   readonly reason: string;
 }
 
+/** The publisher changed these by itself. */
+export interface PublishStateNotify {
+  readonly kind: "publish-state-notify";
+  readonly parameters: Parameters;
+}
+
 /** A request that only publishers and relays get; a player answers that it does not serve it. */
 export interface ForeignRequest {
   readonly kind: "foreign-request";
@@ -116,6 +127,7 @@ export type Message =
   | RequestOk
   | RequestError
   | PublishDone
+  | PublishStateNotify
   | ForeignRequest;
 
 /** The head of a subgroup stream. */

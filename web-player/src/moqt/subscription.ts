@@ -178,6 +178,9 @@ export class Subscription {
         return this.#answerUpdate();
       case "publish-done":
         return this.#finish(() => this.#sink.handleDone(message));
+      case "publish-state-notify":
+        // What it announces shows in the objects that come, or don't.
+        return;
       case "goaway":
         return this.#owner.handleGoAway(message);
       default:

@@ -7,6 +7,7 @@ import type { AuthToken } from "../../src/moqt/tokens";
 import { unhex } from "./hex";
 import type { MessageVector, Pair } from "./vectors";
 
+export type Draft = 18 | 22;
 type Fields = Record<string, unknown>;
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
@@ -60,12 +61,14 @@ function token(value: AuthToken): Fields {
   }
 }
 
-/** Draft 18's filters. */
-function filter(value: NonNullable<Parameters["filter"]>): Fields {
-  const start = ({ group, object }: { group: bigint; object: bigint }) => ({
-    start_group: int(group),
-    start_object: int(object),
-  });
+type Filter = NonNullable<Parameters["filter"]>;
+
+const start = ({ group, object }: { group: bigint; object: bigint }) => ({
+  start_group: int(group),
+  start_object: int(object),
+});
+
+function subscriptionFilter(value: Filter): Fields {
   switch (value.kind) {
     case "next-group-start":
       return { filter_type: "1" };
@@ -74,15 +77,41 @@ function filter(value: NonNullable<Parameters["filter"]>): Fields {
     case "absolute-start":
       return { filter_type: "3", ...start(value.start) };
     case "absolute-range":
-      return {
-        filter_type: "4",
-        ...start(value.start),
-        end_group: int(value.endGroup - value.start.group),
-      };
+      return { filter_type: "4", ...start(value.start), end_group: int(value.endGroup - value.start.group) };
+    default:
+      throw new Error(`draft 18 has no ${value.kind}`);
   }
 }
 
-function parameters(p: Parameters): Pair[] {
+function locationFilter(value: Filter): Fields {
+  switch (value.kind) {
+    case "unfiltered":
+      return { filter_type: "0" };
+    case "next-group-start":
+      return { filter_type: "1", start_group: "0" };
+    case "relative-start":
+      return { filter_type: "1", start_group: int(value.groups) };
+    case "absolute-start":
+      return { filter_type: "2", ...start(value.start) };
+    case "absolute-range":
+      return {
+        filter_type: "3",
+        ...start(value.start),
+        end_group_delta: int(value.endGroup - value.start.group),
+      };
+    case "object-range":
+      return {
+        filter_type: "4",
+        ...start(value.start),
+        end_group_delta: int(value.end.group - value.start.group),
+        end_object: int(value.end.object),
+      };
+    case "largest-object":
+      return { filter_type: "5" };
+  }
+}
+
+function parameters(draft: Draft, p: Parameters): Pair[] {
   const all: Pair[] = [];
   const add = <T>(type: number, name: string, value: T | undefined, spell: (value: T) => unknown) => {
     if (value !== undefined) all.push({ type: `0x${type.toString(16)}`, name, value: spell(value) });
@@ -99,15 +128,17 @@ function parameters(p: Parameters): Pair[] {
   add(0x0a, "fill_timeout", p.fillTimeout, int);
   add(0x10, "forward", p.forward, (on) => (on ? "1" : "0"));
   add(0x20, "subscriber_priority", p.subscriberPriority, int);
-  add(0x21, "subscription_filter", p.filter, filter);
+  if (draft === 18) add(0x21, "subscription_filter", p.filter, subscriptionFilter);
+  else add(0x21, "location_filter", p.filter, locationFilter);
   add(0x22, "group_order", p.groupOrder, (order) => (order === "ascending" ? "1" : "2"));
   add(0x32, "new_group_request", p.newGroupRequest, int);
   add(0x34, "track_namespace_prefix", p.namespacePrefix, namespace);
+  add(0x35, "include_properties", p.includeProperties, (on) => (on ? "1" : "0"));
   return all;
 }
 
 /** A message's type and fields. */
-export function wireForm(message: Message): Pick<MessageVector, "type" | "fields"> {
+export function wireForm(draft: Draft, message: Message): Pick<MessageVector, "type" | "fields"> {
   switch (message.kind) {
     case "setup": {
       const { implementation } = message;
@@ -129,7 +160,7 @@ export function wireForm(message: Message): Pick<MessageVector, "type" | "fields
         fields: {
           request_id: int(message.requestId),
           ...track(message.track),
-          parameters: parameters(message.parameters),
+          parameters: parameters(draft, message.parameters),
         },
       };
     case "subscribe-ok":
@@ -137,20 +168,20 @@ export function wireForm(message: Message): Pick<MessageVector, "type" | "fields
         type: "subscribe_ok",
         fields: {
           track_alias: int(message.trackAlias),
-          parameters: parameters(message.parameters),
+          parameters: parameters(draft, message.parameters),
           track_properties: trackProperties(message.trackProperties),
         },
       };
     case "request-update":
       return {
         type: "request_update",
-        fields: { request_id: int(message.requestId), parameters: parameters(message.parameters) },
+        fields: { request_id: int(message.requestId), parameters: parameters(draft, message.parameters) },
       };
     case "request-ok":
       return {
         type: "request_ok",
         fields: {
-          parameters: parameters(message.parameters),
+          parameters: parameters(draft, message.parameters),
           track_properties: trackProperties(message.trackProperties),
         },
       };
@@ -175,6 +206,8 @@ export function wireForm(message: Message): Pick<MessageVector, "type" | "fields
           reason_phrase: message.reason,
         },
       };
+    case "publish-state-notify":
+      return { type: "publish_state_notify", fields: { parameters: parameters(draft, message.parameters) } };
     case "foreign-request":
       return { type: message.name.toLowerCase(), fields: {} };
   }

@@ -155,6 +155,10 @@ fn messages(version: Version) -> Vec<Wrong> {
         };
         wrong.subscribe("a filter of unknown type", unknown);
         wrong.subscribe("a filter that is cut off", cut);
+        if version == Version::Draft18 {
+            let long = wrong.subscribe("a filter with a byte too many", "01 21 02 02 00");
+            long.code = SessionCode::KEY_VALUE_FORMATTING_ERROR;
+        }
         wrong.subscribe("a parameter of another message", "01 08 05");
     }
     let token = wrong.subscribe("a token of unknown alias type", "01 03 02 09 00");

@@ -5,6 +5,7 @@ import { protocolViolation, RequestErrorCode } from "../errors";
 import type { Message, Redirect, RequestError } from "../model";
 import { readFullTrackName, writeFullTrackName } from "../names";
 import { integerProperties, type Property, readProperties, writeProperties } from "../properties";
+import type { Dialect } from "./dialect";
 import { readParameters, writeParameters } from "./parameters";
 
 export const MessageType = {
@@ -15,6 +16,7 @@ export const MessageType = {
   REQUEST_OK: 0x7,
   PUBLISH_DONE: 0xb,
   GOAWAY: 0x10,
+  PUBLISH_STATE_NOTIFY: 0x22,
   SETUP: 0x2f00,
 } as const;
 
@@ -29,8 +31,6 @@ const foreignRequests: ReadonlyMap<bigint, string> = new Map([
 ]);
 
 const MOQT_IMPLEMENTATION = 0x07n;
-/** PATH, MAX_AUTH_TOKEN_CACHE_SIZE, AUTHORITY, MOQT_IMPLEMENTATION: options that come once at most. */
-const SINGLE_OPTIONS: ReadonlySet<bigint> = new Set([0x01n, 0x04n, 0x05n, MOQT_IMPLEMENTATION]);
 /** Track Properties whose values the draft limits ("MOQT Properties"). */
 const limitedProperties = [
   { type: 0x22, name: "DEFAULT_PUBLISHER_GROUP_ORDER", least: 1n, most: 2n },
@@ -57,6 +57,8 @@ export function typeOf(message: Message): number {
       return MessageType.REQUEST_ERROR;
     case "publish-done":
       return MessageType.PUBLISH_DONE;
+    case "publish-state-notify":
+      return MessageType.PUBLISH_STATE_NOTIFY;
     case "foreign-request":
       throw new RangeError(`${message.name} is never sent by a player`);
   }
@@ -71,11 +73,11 @@ function readText(input: ByteReader, limit: number, what: string): string {
 /** An unknown code reads as INTERNAL_ERROR, so one that is too large to be exact loses nothing. */
 const readCode = (input: ByteReader) => Number(input.u64());
 
-function readSetupOptions(input: ByteReader): readonly Property[] {
+function readSetupOptions({ singleOptions }: Dialect, input: ByteReader): readonly Property[] {
   const options = readProperties(input.rest());
   // They ascend, so equal ones are neighbours.
   const repeated = options.find(
-    ({ type }, index) => SINGLE_OPTIONS.has(type) && options[index - 1]?.type === type,
+    ({ type }, index) => singleOptions.includes(type) && options[index - 1]?.type === type,
   );
   if (repeated) throw protocolViolation(`Setup Option 0x${repeated.type.toString(16)} twice`);
   return options;
@@ -110,10 +112,16 @@ function readRequestError(input: ByteReader): RequestError {
   };
 }
 
-export function decodePayload(type: bigint, input: ByteReader, onControlStream: boolean): Message {
+export function decodePayload(
+  dialect: Dialect,
+  type: bigint,
+  input: ByteReader,
+  onControlStream: boolean,
+): Message {
+  const parametersOf = (kind: Message["kind"]) => readParameters(dialect.parameters, input, kind);
   switch (type) {
     case BigInt(MessageType.SETUP): {
-      const option = readSetupOptions(input).find(({ type }) => type === MOQT_IMPLEMENTATION);
+      const option = readSetupOptions(dialect, input).find(({ type }) => type === MOQT_IMPLEMENTATION);
       return {
         kind: "setup",
         ...(option?.value instanceof Uint8Array && { implementation: utf8.decode(option.value) }),
@@ -123,7 +131,7 @@ export function decodePayload(type: bigint, input: ByteReader, onControlStream: 
       const newSessionUri = readText(input, MAX_URI_BYTES, "a New Session URI");
       const timeout = input.u64();
       // It belongs there; peers are about that leave it out.
-      const hasRequest = onControlStream && input.remaining > 0;
+      const hasRequest = dialect.goAwayNamesRequest && onControlStream && input.remaining > 0;
       return { kind: "goaway", newSessionUri, timeout, ...(hasRequest && { requestId: input.u64() }) };
     }
     case BigInt(MessageType.SUBSCRIBE):
@@ -131,25 +139,25 @@ export function decodePayload(type: bigint, input: ByteReader, onControlStream: 
         kind: "subscribe",
         requestId: input.u64(),
         track: readFullTrackName(input),
-        parameters: readParameters(input, "subscribe"),
+        parameters: parametersOf("subscribe"),
       };
     case BigInt(MessageType.SUBSCRIBE_OK):
       return {
         kind: "subscribe-ok",
         trackAlias: input.u64(),
-        parameters: readParameters(input, "subscribe-ok"),
+        parameters: parametersOf("subscribe-ok"),
         trackProperties: readTrackProperties(input),
       };
     case BigInt(MessageType.REQUEST_UPDATE):
       return {
         kind: "request-update",
         requestId: input.u64(),
-        parameters: readParameters(input, "request-update"),
+        parameters: parametersOf("request-update"),
       };
     case BigInt(MessageType.REQUEST_OK):
       return {
         kind: "request-ok",
-        parameters: readParameters(input, "request-ok"),
+        parameters: parametersOf("request-ok"),
         trackProperties: readTrackProperties(input),
       };
     case BigInt(MessageType.REQUEST_ERROR):
@@ -161,15 +169,18 @@ export function decodePayload(type: bigint, input: ByteReader, onControlStream: 
         streamCount: input.u64(),
         reason: readReason(input),
       };
+    case BigInt(MessageType.PUBLISH_STATE_NOTIFY):
+      if (!dialect.hasStateNotify) break;
+      return { kind: "publish-state-notify", parameters: parametersOf("publish-state-notify") };
     default: {
       const name = foreignRequests.get(type);
       if (name !== undefined) return { kind: "foreign-request", name };
-      throw protocolViolation(`unknown message type 0x${type.toString(16)}`);
     }
   }
+  throw protocolViolation(`unknown message type 0x${type.toString(16)}`);
 }
 
-export function encodePayload(message: Message): Uint8Array<ArrayBuffer> {
+export function encodePayload({ parameters: rows }: Dialect, message: Message): Uint8Array<ArrayBuffer> {
   const out = new ByteWriter();
   switch (message.kind) {
     case "setup": {
@@ -185,19 +196,19 @@ export function encodePayload(message: Message): Uint8Array<ArrayBuffer> {
     case "subscribe":
       out.vi64(message.requestId);
       writeFullTrackName(out, message.track);
-      writeParameters(out, message.parameters);
+      writeParameters(rows, out, message.parameters);
       break;
     case "subscribe-ok":
       out.vi64(message.trackAlias);
-      writeParameters(out, message.parameters);
+      writeParameters(rows, out, message.parameters);
       out.bytes(writeProperties(message.trackProperties));
       break;
     case "request-update":
       out.vi64(message.requestId);
-      writeParameters(out, message.parameters);
+      writeParameters(rows, out, message.parameters);
       break;
     case "request-ok":
-      writeParameters(out, message.parameters);
+      writeParameters(rows, out, message.parameters);
       out.bytes(writeProperties(message.trackProperties));
       break;
     case "request-error":
@@ -212,6 +223,9 @@ export function encodePayload(message: Message): Uint8Array<ArrayBuffer> {
       break;
     case "publish-done":
       out.vi64(message.code).vi64(message.streamCount).lengthPrefixed(utf8.encode(message.reason));
+      break;
+    case "publish-state-notify":
+      writeParameters(rows, out, message.parameters);
       break;
     case "foreign-request":
       throw new RangeError(`${message.name} is never sent by a player`);
