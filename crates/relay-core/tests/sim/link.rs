@@ -148,6 +148,10 @@ impl Link {
         self.now = now;
     }
 
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
     /// Whether this end may write more than when it last asked.
     pub(crate) fn take_drained(&mut self, side: Side) -> bool {
         std::mem::take(&mut self.drained[side])

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use moqt::{
-    Event, GroupOrder, Namespace, Parameters, PublishDone, PublishDoneCode, PublishNamespace,
-    Request, RequestError, RequestErrorCode, RequestId, RequestOk, ResetCode, Response, Subscribe,
-    SubscribeNamespace, SubscribeOk, SubscribeTracks, property,
+    Event, GroupOrder, Location, LocationFilter, LocationRange, Namespace, Parameters, Properties,
+    PublishDone, PublishDoneCode, PublishNamespace, Request, RequestError, RequestErrorCode,
+    RequestId, RequestOk, ResetCode, Response, Subscribe, SubscribeNamespace, SubscribeOk,
+    SubscribeTracks, property,
 };
 use relay_core::{
-    Action, Outbox, Peer as Kind, Policy, RouteAction, SessionId, StreamKey, SubgroupSeq,
+    Action, FeedId, Outbox, Peer as Kind, Policy, RouteAction, Router, SessionId, StreamKey,
     Subscription, Track, TrackId,
 };
 
@@ -45,6 +46,8 @@ pub(crate) struct Peer {
 struct Served {
     parameters: Parameters,
     track: Option<TrackId>,
+    /// The alias in our PUBLISH, while that is not answered.
+    offered: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -66,7 +69,7 @@ struct Ending {
 struct Ingest {
     request: RequestId,
     track: TrackId,
-    seq: SubgroupSeq,
+    feed: FeedId,
 }
 
 impl Peer {
@@ -103,10 +106,11 @@ impl Peer {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let endings = self.upstream.iter().filter_map(|(_, upstream)| Some(upstream.ending?.until));
-        endings.chain(self.outbox.poll_timeout()).min()
+        endings.chain(self.outbox.poll_timeout()).chain(self.wire.poll_timeout()).min()
     }
 
-    pub(crate) fn handle_timeout(&mut self, core: &mut Core) {
+    pub(crate) fn handle_timeout(&mut self, core: &mut Core, link: &mut Link) {
+        self.wire.handle_timeout(link);
         let now = core.timeline.now();
         let over: Vec<_> = self
             .upstream
@@ -150,37 +154,39 @@ impl Peer {
                 let track = self.upstream_mut(request).map(|upstream| upstream.track);
                 let Some(track) = track else { return };
                 let Some(held) = core.tracks.get_mut(&track) else { return };
-                match held.open(header, now) {
-                    Some(seq) => {
-                        self.ingests.insert(stream, Ingest { request, track, seq });
+                match held.open(self.id, header, now) {
+                    Ok(Some(feed)) => {
+                        self.ingests.insert(stream, Ingest { request, track, feed });
                     }
-                    None => self.wire.stop(stream, link),
+                    Ok(None) => self.wire.stop(stream, link),
+                    Err(error) => core.fault(self.id, &error),
                 }
             }
             Said::Bytes { stream, bytes } => {
                 if let Some(ingest) = self.ingests.get(&stream)
                     && let Some(track) = core.tracks.get_mut(&ingest.track)
-                    && let Err(error) = track.append(ingest.seq, bytes, core.timeline.now())
+                    && let Err(error) = track.append(ingest.feed, bytes, core.timeline.now())
                 {
-                    core.timeline.violate(core.name, format_args!("{stream}: {error}"));
+                    core.fault(self.id, &error);
                 }
             }
             Said::Fin { stream } => {
                 if let Some(ingest) = self.ingests.remove(&stream)
                     && let Some(track) = core.tracks.get_mut(&ingest.track)
-                    && let Err(error) = track.finish(ingest.seq)
+                    && let Err(error) = track.finish(ingest.feed, core.timeline.now())
                 {
-                    core.timeline.violate(core.name, format_args!("{stream}: {error}"));
+                    core.fault(self.id, &error);
                 }
             }
             Said::Reset { stream, code } => {
                 if let Some(ingest) = self.ingests.remove(&stream)
                     && let Some(track) = core.tracks.get_mut(&ingest.track)
                 {
+                    let now = core.timeline.now();
                     if code == ResetCode::SESSION_CLOSED || code == ResetCode::GOING_AWAY {
-                        track.interrupt(ingest.seq);
+                        track.interrupt(ingest.feed, now);
                     } else {
-                        track.reset(ingest.seq, code);
+                        track.reset(ingest.feed, code, now);
                     }
                 }
             }
@@ -194,8 +200,10 @@ impl Peer {
             }
             Said::Datagram { request, datagram } => {
                 let track = self.upstream_mut(request).map(|upstream| upstream.track);
-                if let Some(track) = track.and_then(|track| core.tracks.get_mut(&track)) {
-                    track.push_datagram(datagram);
+                if let Some(track) = track.and_then(|track| core.tracks.get_mut(&track))
+                    && let Err(error) = track.push_datagram(self.id, datagram, core.timeline.now())
+                {
+                    core.fault(self.id, &error);
                 }
             }
             Said::Fetch { .. } | Said::Closed => {}
@@ -208,14 +216,14 @@ impl Peer {
                 if self.kind == Kind::Client && setup.node.is_some() {
                     self.kind = Kind::Node;
                 }
-                core.router.handle_session(self.id, self.kind);
+                core.router.handle_session(self.id, self.kind, core.timeline.now());
                 if self.kind == Kind::Uplink {
                     let (prefix, parameters) = (Namespace::default(), Parameters::default());
                     let all = SubscribeNamespace { prefix, parameters };
                     self.namespaces = Some(self.request(Request::SubscribeNamespace(all), link));
                 }
             }
-            Event::GoAway(_) => core.router.handle_going_away(self.id),
+            Event::GoAway(_) => core.router.handle_going_away(self.id, core.timeline.now()),
             Event::Requested { id, request } => self.handle_request(id, request, core, link),
             Event::Updated { id, parameters } => {
                 self.handle_update(id, &parameters, core);
@@ -241,7 +249,7 @@ impl Peer {
             Request::Subscribe(Subscribe { track, parameters }) => {
                 let rendezvous = Duration::from_millis(parameters.rendezvous_timeout.unwrap_or(0));
                 let new_group = parameters.new_group_request;
-                self.served.insert(id, Served { parameters, track: None });
+                self.served.insert(id, Served { parameters, track: None, offered: None });
                 core.router.handle_subscribe(session, id, &track, rendezvous, new_group, now);
             }
             Request::Publish(publish) => {
@@ -251,10 +259,7 @@ impl Peer {
                         self.upstream.push((id, upstream));
                         core.heed();
                         if let Some(held) = core.tracks.get_mut(&track) {
-                            held.set_properties(publish.properties);
-                            if let Some(largest) = publish.parameters.largest_object {
-                                held.raise_largest(largest);
-                            }
+                            come_live(held, publish.properties, publish.parameters.largest_object);
                         }
                         let parameters =
                             Parameters { forward: Some(forward), ..Parameters::default() };
@@ -265,10 +270,11 @@ impl Peer {
                 }
             }
             Request::PublishNamespace(PublishNamespace { namespace, .. }) => {
-                let response = match core.router.handle_publish_namespace(session, id, &namespace) {
-                    Ok(()) => Response::Ok(RequestOk::default()),
-                    Err(error) => Response::Error(*error),
-                };
+                let response =
+                    match core.router.handle_publish_namespace(session, id, &namespace, now) {
+                        Ok(()) => Response::Ok(RequestOk::default()),
+                        Err(error) => Response::Error(*error),
+                    };
                 self.respond(id, response, link);
             }
             Request::SubscribeNamespace(SubscribeNamespace { prefix, .. }) => {
@@ -314,10 +320,7 @@ impl Peer {
             match response {
                 Response::SubscribeOk(ok) => {
                     if let Some(held) = core.tracks.get_mut(&track) {
-                        held.set_properties(ok.properties);
-                        if let Some(largest) = ok.parameters.largest_object {
-                            held.raise_largest(largest);
-                        }
+                        come_live(held, ok.properties, ok.parameters.largest_object);
                     }
                     core.router.handle_upstream_ok(session, track);
                 }
@@ -336,18 +339,12 @@ impl Peer {
         }
         match response {
             Response::Namespace(suffix) if self.namespaces == Some(id) => {
-                core.router.handle_uplink_namespace(session, &suffix, true);
+                core.router.handle_uplink_namespace(session, &suffix, true, now);
             }
             Response::NamespaceDone(suffix) if self.namespaces == Some(id) => {
-                core.router.handle_uplink_namespace(session, &suffix, false);
+                core.router.handle_uplink_namespace(session, &suffix, false, now);
             }
-            // A PUBLISH of ours was answered.
-            Response::Ok(ok) => {
-                if let Some(forward) = ok.parameters.forward {
-                    let change = Parameters { forward: Some(forward), ..Parameters::default() };
-                    self.handle_update(id, &change, core);
-                }
-            }
+            Response::Ok(ok) => self.begin_offered(id, ok, core),
             Response::Error(_) if self.served.contains_key(&id) => {
                 self.handle_ended(id, core, link);
             }
@@ -412,7 +409,7 @@ impl Peer {
             self.ingests.remove(&stream);
             self.wire.stop(stream, link);
             if let Some(track) = core.tracks.get_mut(&ingest.track) {
-                track.interrupt(ingest.seq);
+                track.interrupt(ingest.feed, core.timeline.now());
             }
         }
     }
@@ -421,7 +418,7 @@ impl Peer {
     pub(crate) fn close(&mut self, core: &mut Core) {
         for ingest in std::mem::take(&mut self.ingests).into_values() {
             if let Some(track) = core.tracks.get_mut(&ingest.track) {
-                track.interrupt(ingest.seq);
+                track.interrupt(ingest.feed, core.timeline.now());
             }
         }
     }
@@ -547,14 +544,31 @@ impl Peer {
             properties: track.properties().clone(),
         };
         let request = self.request(Request::Publish(publish), link);
-        if !core.router.handle_offered(self.id, request, id, forward) {
-            self.wire.session.cancel(request, ResetCode::CANCELLED);
-            return self.wire.flush(link);
+        // Until it is accepted nothing is sent, so nothing is asked of the source.
+        if core.router.handle_offered(self.id, request, id, false) {
+            let parameters = Parameters { forward: Some(forward), ..Parameters::default() };
+            let offered = Some(track_alias);
+            self.served.insert(request, Served { parameters, track: Some(id), offered });
+            return;
         }
-        let Some(track) = core.tracks.get(&id) else { return };
-        let wanted = wanted(track_alias, &parameters, track, &core.policy);
-        self.outbox.subscribe(request, id, track, wanted);
-        self.served.insert(request, Served { parameters, track: Some(id) });
+        let (code, reason) = (PublishDoneCode::TRACK_ENDED, Bytes::new());
+        let done = PublishDone { code, stream_count: 0, reason };
+        self.respond(request, Response::PublishDone(done), link);
+    }
+
+    /// The peer took our PUBLISH.
+    fn begin_offered(&mut self, id: RequestId, ok: RequestOk, core: &mut Core) {
+        let Some(served) = self.served.get_mut(&id) else { return };
+        let Some(alias) = served.offered.take() else { return };
+        let forward = ok.parameters.forward.or(served.parameters.forward);
+        served.parameters = Parameters { forward, ..ok.parameters };
+        let Some(track) = served.track else { return };
+        let Some(held) = core.tracks.get(&track) else { return };
+        let wanted = wanted(alias, &served.parameters, held, &core.policy);
+        self.outbox.subscribe(id, track, held, wanted);
+        if wanted.forward {
+            core.router.handle_forward(self.id, id, track, true);
+        }
     }
 
     // ---- objects out ----
@@ -570,7 +584,7 @@ impl Peer {
         for id in &ids {
             if let Some(track) = core.tracks.get(id) {
                 for action in self.outbox.look(*id, track, now) {
-                    busy |= self.act(action, link);
+                    busy |= self.act(action, &mut core.router, link);
                 }
             }
         }
@@ -593,13 +607,13 @@ impl Peer {
             self.outbox.handle_written(stream, taken, track, now);
             if taken > 0 {
                 for action in self.outbox.look(id, track, now) {
-                    busy |= self.act(action, link);
+                    busy |= self.act(action, &mut core.router, link);
                 }
             }
         }
     }
 
-    fn act(&mut self, action: Action, link: &mut Link) -> bool {
+    fn act(&mut self, action: Action, router: &mut Router, link: &mut Link) -> bool {
         let side = self.wire.side;
         match action {
             Action::Open { stream, priority } => {
@@ -619,12 +633,23 @@ impl Peer {
             Action::Done { request, code, streams } => {
                 let done = PublishDone { code, stream_count: streams, reason: Bytes::new() };
                 self.respond(request, Response::PublishDone(done), link);
-                self.served.remove(&request);
+                if let Some(track) = self.served.remove(&request).and_then(|served| served.track) {
+                    router.handle_unsubscribe(self.id, request, track);
+                }
                 return true;
             }
             Action::Write { .. } => {}
         }
         false
+    }
+}
+
+/// What a publisher says of its track when it begins to give it to us.
+fn come_live(track: &mut Track, properties: Properties, largest: Option<Location>) {
+    track.set_properties(properties);
+    track.handle_live(largest);
+    if let Some(largest) = largest {
+        track.raise_largest(largest);
     }
 }
 
@@ -638,7 +663,7 @@ fn wanted(alias: u64, parameters: &Parameters, track: &Track, policy: &Policy) -
         properties.int(property::OBJECT_DELIVERY_TIMEOUT),
         properties.int(property::SUBGROUP_DELIVERY_TIMEOUT),
     ];
-    let range = parameters.locations().map(|filter| filter.range(track.largest()));
+    let range = range(parameters.locations(), track.largest());
     Subscription {
         alias,
         start: range.map(|range| range.start),
@@ -647,5 +672,15 @@ fn wanted(alias: u64, parameters: &Parameters, track: &Track, policy: &Policy) -
         order: parameters.group_order.unwrap_or(GroupOrder::Ascending),
         forward: parameters.forward.unwrap_or(true),
         expiry: policy.expiry(timeouts),
+    }
+}
+
+/// The locations that a filter lets through; `None`: from the newest group's start.
+fn range(filter: Option<LocationFilter>, largest: Option<Location>) -> Option<LocationRange> {
+    match filter? {
+        LocationFilter::Unfiltered => None,
+        LocationFilter::AbsoluteStart { start } if start == Location::FIRST => None,
+        LocationFilter::LargestObject | LocationFilter::NextGroupStart if largest.is_none() => None,
+        filter => Some(filter.range(largest)),
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use moqt::{IntCoding, SessionCode};
+use moqt::SessionCode;
 use relay_core::{
-    CacheLimits, Peer as Kind, Policy, RouteAction, Router, RouterConfig, SessionId, Track, TrackId,
+    CacheLimits, Peer as Kind, Policy, RouteAction, Router, RouterConfig, SessionId, Track,
+    TrackError, TrackId,
 };
 
 use crate::peer::Peer;
@@ -34,13 +35,18 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// A publisher is said to have done wrong, which none does here.
+    pub(crate) fn fault(&self, session: SessionId, error: &TrackError) {
+        self.timeline.violate(self.name, format_args!("session {}: {error}", session.0));
+    }
+
     /// Hears what the router wants: caches at once, what sessions are to do in its turn.
     pub(crate) fn heed(&mut self) {
         while let Some(action) = self.router.poll_action() {
             match action {
                 RouteAction::Begin(track, _) => {
                     let limits = self.limits;
-                    let new = || Track::new(limits, IntCoding::LeadingOnes);
+                    let new = || Track::new(limits);
                     self.tracks.entry(track).or_insert_with(new);
                 }
                 RouteAction::Forget(track) => {
@@ -131,7 +137,7 @@ impl Relay {
             }
         }
         for peer in self.peers.values_mut() {
-            peer.handle_timeout(&mut self.core);
+            peer.handle_timeout(&mut self.core, links.get_mut(peer.link));
         }
         self.settle(links);
     }

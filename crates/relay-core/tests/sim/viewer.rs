@@ -89,10 +89,11 @@ impl Viewer {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.retry
+        [self.retry, self.wire.poll_timeout()].into_iter().flatten().min()
     }
 
     pub(crate) fn handle_timeout(&mut self, link: &mut Link) {
+        self.wire.handle_timeout(link);
         if self.retry.is_some_and(|at| at <= self.timeline.now()) {
             self.retry = None;
             self.subscribe_all();

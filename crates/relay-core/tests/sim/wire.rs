@@ -1,7 +1,7 @@
 //! A session over one end of a link: what `transport::Driver` is to quinn.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use moqt::{
@@ -58,8 +58,8 @@ pub(crate) enum Said {
 enum Incoming {
     /// Its header is not whole.
     Head(BytesMut),
-    /// Nobody knows its alias yet.
-    Waiting(SubgroupHeader, Vec<Said>),
+    /// Nobody knows its alias yet; since when.
+    Waiting(Instant, SubgroupHeader, Vec<Said>),
     /// It was announced to our owner.
     Known,
     /// Read nothing more.
@@ -68,6 +68,8 @@ enum Incoming {
 
 /// Data streams that may wait for their alias.
 const MAX_WAITING: usize = 64;
+/// How long they may wait. The answer that would have named it may never come.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -106,6 +108,36 @@ impl Wire {
 
     pub(crate) fn poll_said(&mut self) -> Option<Said> {
         self.said.pop_front()
+    }
+
+    /// When a stream has waited for its alias for long enough.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let until = |held: &Incoming| match held {
+            Incoming::Waiting(since, ..) => Some(*since + PATIENCE),
+            _ => None,
+        };
+        self.incoming.values().filter_map(until).min()
+    }
+
+    /// Turns away streams that have waited for too long.
+    pub(crate) fn handle_timeout(&mut self, link: &mut Link) {
+        let now = link.now();
+        let late: Vec<_> = self
+            .incoming
+            .iter()
+            .filter_map(|(no, held)| match held {
+                Incoming::Waiting(since, _, said) if *since + PATIENCE <= now => {
+                    Some((*no, said.iter().any(|s| !matches!(s, Said::Bytes { .. }))))
+                }
+                _ => None,
+            })
+            .collect();
+        for (stream, over) in late {
+            self.stop(stream, link);
+            if over {
+                self.incoming.remove(&stream);
+            }
+        }
     }
 
     /// Data streams of the peer's that have not ended.
@@ -194,7 +226,7 @@ impl Wire {
                     head.extend_from_slice(&bytes);
                 }
             }
-            Incoming::Waiting(_, held) => held.push(said),
+            Incoming::Waiting(.., held) => held.push(said),
             Incoming::Known => self.said.push_back(said),
             Incoming::Ignored => {}
         }
@@ -248,7 +280,7 @@ impl Wire {
                 };
             }
             Alias::Unknown if waiting < MAX_WAITING => {
-                self.incoming.insert(stream, Incoming::Waiting(header, held));
+                self.incoming.insert(stream, Incoming::Waiting(link.now(), header, held));
             }
             Alias::Unknown | Alias::Retired => self.stop(stream, link),
         }
@@ -267,7 +299,7 @@ impl Wire {
         let streams: Vec<_> =
             self.incoming.iter().filter(|(_, i)| waits(i)).map(|(no, _)| *no).collect();
         for stream in streams {
-            if let Some(Incoming::Waiting(header, held)) = self.incoming.remove(&stream) {
+            if let Some(Incoming::Waiting(_, header, held)) = self.incoming.remove(&stream) {
                 self.incoming.insert(stream, Incoming::Head(BytesMut::new()));
                 self.announce(stream, header, held, link);
             }
