@@ -309,6 +309,12 @@ impl Node {
             | RouteAction::Reject(session, ..)
             | RouteAction::End(session, ..) => *session,
             RouteAction::Begin(..) => return,
+            RouteAction::Offline(track) => {
+                if let Some(track) = self.track(*track) {
+                    track.write().handle_offline();
+                }
+                return;
+            }
             RouteAction::Forget(track) => {
                 // Who still sends the end of it keeps it alive.
                 self.tracks.write().unwrap_or_else(PoisonError::into_inner).remove(track);

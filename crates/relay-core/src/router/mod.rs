@@ -12,7 +12,7 @@ mod names;
 mod sources;
 mod subscribers;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use moqt::{FullTrackName, Namespace, PublishDoneCode, RequestError, RequestErrorCode, RequestId};
@@ -89,6 +89,8 @@ pub enum RouteAction {
     Reject(SessionId, RequestId, RequestError),
     /// The track is over for this subscription: PUBLISH_DONE once all is sent.
     End(SessionId, RequestId, TrackId, PublishDoneCode),
+    /// No source of the track is established any more: tell its cache.
+    Offline(TrackId),
     /// Nobody has or wants the track any more; forget its cache.
     Forget(TrackId),
 }
@@ -161,12 +163,12 @@ struct Missing {
 #[derive(Debug)]
 pub struct Router {
     config: RouterConfig,
-    sessions: HashMap<SessionId, Session>,
+    sessions: BTreeMap<SessionId, Session>,
     /// Those of them that are relays.
     relays: BTreeSet<SessionId>,
     namespaces: BTreeMap<Namespace, names::Publishers>,
-    tracks: HashMap<FullTrackName, Entry>,
-    names: HashMap<TrackId, FullTrackName>,
+    tracks: BTreeMap<FullTrackName, Entry>,
+    names: BTreeMap<TrackId, FullTrackName>,
     next_track: u64,
     actions: VecDeque<RouteAction>,
 }
@@ -176,11 +178,11 @@ impl Router {
     pub fn new(config: RouterConfig) -> Self {
         Self {
             config,
-            sessions: HashMap::new(),
+            sessions: BTreeMap::new(),
             relays: BTreeSet::new(),
             namespaces: BTreeMap::new(),
-            tracks: HashMap::new(),
-            names: HashMap::new(),
+            tracks: BTreeMap::new(),
+            names: BTreeMap::new(),
             next_track: 0,
             actions: VecDeque::new(),
         }

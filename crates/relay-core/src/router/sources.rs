@@ -52,8 +52,8 @@ impl Entry {
 
 impl Router {
     /// A session publishes a track (PUBLISH). Returns the track and the FORWARD to answer with; an
-    /// error is to be sent back. A subscription of ours to the same, if it is not answered yet,
-    /// is ended first.
+    /// error is to be sent back. It takes the place of a subscription of ours to the same at that
+    /// session, which the shell is to end before it answers.
     pub fn handle_publish(
         &mut self,
         id: SessionId,
@@ -70,7 +70,7 @@ impl Router {
                 let code = RequestErrorCode::DUPLICATE_SUBSCRIPTION;
                 return Err(Box::new(RequestError::new(code, reason)));
             }
-            Some(_) => self.actions.push_back(RouteAction::Unsubscribe(id, track)),
+            Some(_) => {}
             None if entry.sources.len() >= max => {
                 let reason = format!("{name} has {max} publishers here already");
                 return Err(Box::new(RequestError::new(RequestErrorCode::EXCESSIVE_LOAD, reason)));
@@ -281,6 +281,9 @@ impl Router {
     fn drop_source(&mut self, id: SessionId, name: &FullTrackName) -> bool {
         let Some(entry) = self.tracks.get_mut(name) else { return false };
         let removed = entry.sources.remove(&id);
+        if removed.is_some_and(|source| source.is_live()) && !entry.is_live() {
+            self.actions.push_back(RouteAction::Offline(entry.id));
+        }
         if let Some(Source::Published { local: true, .. }) = removed {
             self.count_track(name.namespace(), false);
         }

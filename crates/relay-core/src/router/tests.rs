@@ -22,10 +22,10 @@ fn router(now: Instant) -> Router {
 
 const TRACK: TrackId = TrackId(0);
 
-/// What the router wants done. That a track begins goes without saying.
+/// What the router wants done. When a track begins, and when it has no source, goes without saying.
 fn drain(router: &mut Router) -> Vec<RouteAction> {
     std::iter::from_fn(|| router.poll_action())
-        .filter(|action| !matches!(action, RouteAction::Begin(..)))
+        .filter(|action| !matches!(action, RouteAction::Begin(..) | RouteAction::Offline(_)))
         .collect()
 }
 

@@ -387,7 +387,7 @@ impl Session {
                 self.outbox.end_track(request, code);
                 Ok(())
             }
-            RouteAction::Begin(..) | RouteAction::Forget(_) => Ok(()),
+            RouteAction::Begin(..) | RouteAction::Offline(_) | RouteAction::Forget(_) => Ok(()),
         }
     }
 

@@ -87,6 +87,9 @@ impl Session {
         );
         match taken {
             Ok((track, forward)) => {
+                // "it MUST ensure the subscription it initiated transitions to the Terminated state
+                // before sending PUBLISH_OK" ("Subscriptions").
+                self.unsubscribe(track);
                 self.upstream.insert(id, track);
                 self.become_publisher();
                 tracing::info!(%name, session = session.0, "published");
