@@ -293,7 +293,7 @@ impl Track {
         let mut run = feed.start();
         let mut standing = Standing::Current;
         let mut result = Ok(());
-        while let Some(Mark { object, .. }) = feed.queue.front() {
+        while let Some(&Mark { ref object, lost, .. }) = feed.queue.front() {
             let (id, from, status) = (object.id, object.start, object.status);
             let (payload_start, payload_len) = (object.payload_start, object.payload_len);
             let arrived = object.end().min(feed.offset());
@@ -302,7 +302,14 @@ impl Track {
             let newest = held.newest().copied();
             let old = newest.filter(|last| id < last.id || id == last.id && len >= last.end);
             let begun = newest.filter(|last| id == last.id && len < last.end);
-            if old.is_some() {
+            if lost {
+                feed.drop_to(arrived);
+                run = feed.start();
+                if !ends {
+                    break;
+                }
+                feed.pop();
+            } else if old.is_some() {
                 feed.move_to(run, held);
                 if let Some(entry) = held.find(id).copied() {
                     result = compare(feed, held, &entry);
@@ -358,8 +365,8 @@ impl Track {
                 }
             } else {
                 let previous = newest.map(|last| last.id);
-                let begins = match previous {
-                    Some(last) => follows(feed, id, last),
+                let begins = match newest {
+                    Some(last) => len >= last.end && follows(feed, id, last.id),
                     None => feed.at_first_object() || !held.header.first_object,
                 };
                 if !begins || held.header.properties != feed.header.properties && newest.is_some() {
@@ -459,7 +466,7 @@ impl Track {
         // A part that is over may end inside an object, which a whole copy may begin anew.
         let again = newest.filter(|last| held.is_over() && last.end > held.len());
         let is_ahead = |feed: &&Feed| {
-            feed.queue.front().is_some_and(|Mark { object, .. }| {
+            feed.queue.front().filter(|mark| !mark.lost).is_some_and(|Mark { object, .. }| {
                 newest.is_none_or(|last| object.id > last.id)
                     || again.is_some_and(|last| object.id == last.id)
                         && feed.start() <= object.start
@@ -471,8 +478,8 @@ impl Track {
             feeds().filter(|(_, feed)| is_ahead(feed)).min_by_key(|(_, feed)| next(feed))?;
         let silent = |since: Instant| now.saturating_duration_since(since) >= SILENCE;
         let waited = feed.queue.front().is_some_and(|mark| silent(mark.received));
-        let hope = |feed: &Feed| !is_ahead(&feed) && !(waited && silent(feed.heard));
-        if !held.is_over() && feeds().any(|(_, feed)| hope(feed)) {
+        let hopeless = |feed: &Feed| is_ahead(&feed) || waited && silent(feed.heard);
+        if !held.is_over() && !feeds().all(|(_, feed)| hopeless(feed)) {
             return None;
         }
         let header = SubgroupHeader {
@@ -498,7 +505,7 @@ impl Track {
         feeds.sort_by_key(|id| *id != chosen);
         for id in &feeds {
             if let Some(feed) = self.feeds.get_mut(id) {
-                feed.seq = Some(next);
+                feed.redirect(next);
             }
         }
         let part = self.subgroup_mut(next)?;
