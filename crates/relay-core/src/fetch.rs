@@ -132,9 +132,13 @@ impl Track {
                 What::Missing => Part::Missing { start, end },
                 What::Object(_) | What::Nothing => Part::Held { start, end },
             };
-            match parts.last_mut().and_then(|last| last.joined(&part, order)) {
-                Some(joined) => *parts.last_mut().expect("just looked at") = joined,
-                None => parts.push(part),
+            parts.push(part);
+            // In descending order a group is as one only when all of it is.
+            while let [.., last, part] = &parts[..]
+                && let Some(joined) = last.joined(part, order)
+            {
+                parts.truncate(parts.len() - 2);
+                parts.push(joined);
             }
         }
         parts
