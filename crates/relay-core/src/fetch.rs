@@ -132,9 +132,13 @@ impl Track {
                 What::Missing => Part::Missing { start, end },
                 What::Object(_) | What::Nothing => Part::Held { start, end },
             };
-            match parts.last_mut().and_then(|last| last.joined(&part, order)) {
-                Some(joined) => *parts.last_mut().expect("just looked at") = joined,
-                None => parts.push(part),
+            parts.push(part);
+            // In descending order a group is as one only when all of it is.
+            while let [.., last, part] = &parts[..]
+                && let Some(joined) = last.joined(part, order)
+            {
+                parts.truncate(parts.len() - 2);
+                parts.push(joined);
             }
         }
         parts
@@ -289,16 +293,20 @@ impl FetchCursor {
         }
         // Nothing is here of this group, nor of some beside it.
         let next = at.group.checked_add(1).and_then(|from| groups.range(from, u64::MAX).next());
-        let none_from =
-            next.map(|(id, group)| id.saturating_sub(track.groups_not_before(group, now)));
-        let exists = none_from.is_none_or(|first| at.group < first)
-            && groups.track_end().is_none_or(|end| at < end);
-        let what = if exists { What::Missing } else { What::Nothing };
+        let gap = next.map(|(id, group)| id.saturating_sub(track.groups_not_before(group, now)));
+        let past = groups.track_end().map(|end| match end.object {
+            0 => end.group,
+            _ => end.group.saturating_add(1),
+        });
+        // The first group of those that do not exist, up to this one; or else up to the next held.
+        let none = past.into_iter().chain(gap).filter(|first| *first <= at.group).max();
+        let what = if none.is_some() { What::Nothing } else { What::Missing };
         let (first, last) = match self.order {
             GroupOrder::Ascending => {
-                let beyond = match (exists, none_from) {
-                    (true, Some(first)) => Some(first),
-                    _ => next.map(|(id, _)| id),
+                let beyond = next.map(|(id, _)| id).into_iter();
+                let beyond = match none {
+                    Some(_) => beyond.min(),
+                    None => beyond.chain(past).chain(gap).min(),
                 };
                 (at.group, beyond.map_or(self.end.group, |id| (id - 1).min(self.end.group)))
             }
@@ -307,8 +315,7 @@ impl FetchCursor {
                     groups.range(self.start.group, last).next_back().map(|(id, _)| id + 1)
                 });
                 let first = below.unwrap_or(self.start.group);
-                let none = none_from.filter(|_| !exists).map_or(first, |none| none.max(first));
-                (none, at.group)
+                (none.map_or(first, |none| none.max(first)), at.group)
             }
         };
         let start = Location { group: first, object: self.first_of(first) };

@@ -14,6 +14,7 @@ use crate::SessionId;
 mod feed;
 mod groups;
 mod merge;
+mod splice;
 mod subgroup;
 
 use feed::Feed;
@@ -411,9 +412,8 @@ impl Track {
     /// A subgroup begins to be held.
     fn add(&mut self, header: SubgroupHeader, id: u64, now: Instant) -> SubgroupSeq {
         let seq = self.next_seq();
-        let header = SubgroupHeader { subgroup: SubgroupId::Known(id), ..header };
         self.groups.add_subgroup(header.group, id, seq);
-        self.subgroups.push_back(Subgroup::new(header, now));
+        self.subgroups.push_back(Subgroup::new(header, id, now));
         seq
     }
 }

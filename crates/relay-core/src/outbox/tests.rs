@@ -250,3 +250,8 @@ proptest! {
         }
     }
 }
+
+#[path = "tests/timeouts.rs"]
+mod timeouts;
+#[path = "tests/updates.rs"]
+mod updates;

@@ -45,6 +45,9 @@ pub(super) struct Mark {
     pub(super) compared: bool,
     /// This feed gave the object's header to the subgroup.
     pub(super) begun: bool,
+    /// Its head was given or dropped, and is of no use to the part of the subgroup that the feed
+    /// goes to now.
+    pub(super) lost: bool,
 }
 
 impl Feed {
@@ -68,7 +71,13 @@ impl Feed {
     pub(super) fn take(&mut self, bytes: Bytes, now: Instant) -> Result<(), ProtocolError> {
         let queue = &mut self.queue;
         self.scanner.scan_chunk(&bytes, |object| {
-            queue.push_back(Mark { object, received: now, compared: false, begun: false });
+            queue.push_back(Mark {
+                object,
+                received: now,
+                compared: false,
+                begun: false,
+                lost: false,
+            });
         })?;
         self.buffer.push_back(bytes);
         self.heard = now;
@@ -142,6 +151,14 @@ impl Feed {
         let mut field = BytesMut::new();
         CODING.write(&mut field, previous.map_or(id, |previous| id - previous - 1));
         (field.freeze(), length)
+    }
+
+    /// From now on it goes to another part of its subgroup.
+    pub(super) fn redirect(&mut self, seq: SubgroupSeq) {
+        self.seq = Some(seq);
+        if let Some(mark) = self.queue.front_mut() {
+            mark.lost = self.start > mark.object.start;
+        }
     }
 
     /// The queue's first object is done with.

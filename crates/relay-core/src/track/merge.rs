@@ -7,6 +7,7 @@
 
 use super::*;
 use feed::Mark;
+use splice::{Next, Splice};
 
 /// Most that one feed may keep while it is ahead, bytes and what objects cost besides.
 const MAX_PENDING: u64 = 4 * 1024 * 1024;
@@ -22,12 +23,6 @@ enum Standing {
     Current,
     /// It has more, which does not follow what is held.
     Ahead,
-}
-
-/// Whether `next` comes right after `last`: one is after the other on the feed, or no Object ID
-/// lies between.
-fn follows(feed: &Feed, next: u64, last: u64) -> bool {
-    feed.previous == Some(last) || last.checked_add(1) == Some(next)
 }
 
 impl Track {
@@ -287,145 +282,27 @@ impl Track {
         let at = feed.seq.and_then(|seq| seq.checked_sub(self.first_seq));
         let held = at.and_then(|at| self.subgroups.get_mut(usize::try_from(at).ok()?));
         let Some(held) = held else { return Ok(Standing::Current) };
-        let group = held.header.group;
-        let before = held.len();
-        // Up to where in the feed its bytes will be given, all at once.
-        let mut run = feed.start();
-        let mut standing = Standing::Current;
-        let mut result = Ok(());
-        while let Some(Mark { object, .. }) = feed.queue.front() {
-            let (id, from, status) = (object.id, object.start, object.status);
-            let (payload_start, payload_len) = (object.payload_start, object.payload_len);
-            let arrived = object.end().min(feed.offset());
-            let ends = object.end() <= feed.offset();
-            let len = held.len() + (run - feed.start());
-            let newest = held.newest().copied();
-            let old = newest.filter(|last| id < last.id || id == last.id && len >= last.end);
-            let begun = newest.filter(|last| id == last.id && len < last.end);
-            if old.is_some() {
-                feed.move_to(run, held);
-                if let Some(entry) = held.find(id).copied() {
-                    result = compare(feed, held, &entry);
-                    if result.is_err() {
-                        break;
-                    }
-                }
-                feed.drop_to(arrived);
-                run = feed.start();
-                if !ends {
-                    break;
-                }
-                if feed.pop().is_some_and(|mark| !mark.begun) {
-                    self.duplicates += 1;
-                }
-            } else if held.is_over() {
-                if held.end == SubgroupEnd::Finished {
-                    result = Err(TrackError::Malformed(format!(
-                        "object {id} follows the end of subgroup {} of group {group}",
-                        held.id()
-                    )));
-                    break;
-                }
-                // Of an object that broke off inside, only a whole copy is of use.
-                if feed.start() <= from {
-                    standing = Standing::Ahead;
-                    break;
-                }
-                feed.drop_to(arrived);
-                run = feed.start();
-                if !ends {
-                    break;
-                }
-                feed.pop();
-            } else if let Some(entry) = begun {
-                result = compare(feed, held, &entry);
-                if result.is_err() {
-                    break;
-                }
-                // Where in the feed the next byte is that is not held.
-                let next = payload_start + (len - entry.payload_start);
-                if run < next {
-                    feed.move_to(run, held);
-                    feed.drop_to(next.min(arrived));
-                    run = feed.start();
-                }
-                run = run.max(arrived);
-                if !ends {
-                    break;
-                }
-                if feed.pop().is_some_and(|mark| !mark.begun) {
-                    self.duplicates += 1;
-                }
-            } else {
-                let previous = newest.map(|last| last.id);
-                let begins = match previous {
-                    Some(last) => follows(feed, id, last),
-                    None => feed.at_first_object() || !held.header.first_object,
-                };
-                if !begins || held.header.properties != feed.header.properties && newest.is_some() {
-                    standing = Standing::Ahead;
-                    break;
-                }
-                let location = Location { group, object: id };
-                if held.last.is_some_and(|last| id > last) {
-                    result = Err(TrackError::Malformed(format!(
-                        "object {location} follows the last of its subgroup"
-                    )));
-                    break;
-                }
-                let taken = self.groups.get(group).is_some_and(|g| g.datagrams.contains_key(&id));
-                result = match taken {
-                    true => Err(two_preferences(location)),
-                    false => self.groups.observe(location, status).map_err(TrackError::Malformed),
-                };
-                if result.is_err() {
-                    break;
-                }
-                if newest.is_none() {
-                    held.header = SubgroupHeader {
-                        subgroup: held.header.subgroup,
-                        first_object: feed.at_first_object(),
-                        ..feed.header
-                    };
-                }
-                let mut header = payload_start - from;
-                if feed.previous != previous {
-                    feed.move_to(run, held);
-                    let (field, replaced) = feed.respell(id, previous);
-                    header = header - replaced + field.len() as u64;
-                    held.push(field);
-                    feed.drop_to(from + replaced);
-                }
-                let Some(mark) = feed.queue.front_mut() else { break };
-                (mark.begun, mark.compared) = (true, true);
-                held.begin(ObjectEntry {
-                    id,
-                    start: len,
-                    payload_start: len + header,
-                    end: (len + header).saturating_add(payload_len),
-                    received: mark.received,
-                    status,
-                });
-                self.objects_in += 1;
-                self.held_objects += 1;
-                if status == ObjectStatus::Normal {
-                    self.largest = self.largest.max(Some(location));
-                }
-                run = arrived;
-                if !ends {
-                    break;
-                }
-                feed.pop();
-            }
+        let (length, objects) = (held.len(), held.object_count());
+        let mut splice = Splice::new(feed, held);
+        let result = give(&mut splice, &mut self.groups, &mut self.duplicates);
+        splice.flush();
+
+        let began = held.object_count() - objects;
+        if began > 0 {
+            let newest = held.objects().rev().take(began as usize);
+            let normal =
+                newest.filter(|object| object.status == ObjectStatus::Normal).map(|o| o.id);
+            let location = |object| Location { group: held.header.group, object };
+            self.largest = self.largest.max(normal.max().map(location));
         }
-        feed.move_to(run, held);
+        self.objects_in += began;
+        self.held_objects += began;
+        self.bytes_in += held.len() - length;
+        self.held += held.len() - length;
         let cost = feed.cost();
         self.pending = self.pending - feed.counted + cost;
         feed.counted = cost;
-        let grown = held.len() - before;
-        self.held += grown;
-        self.bytes_in += grown;
-        result.map(|()| standing)
+        result
     }
 
     /// Ends the subgroup of a feed whose FIN came, once all of the feed is held.
@@ -459,7 +336,7 @@ impl Track {
         // A part that is over may end inside an object, which a whole copy may begin anew.
         let again = newest.filter(|last| held.is_over() && last.end > held.len());
         let is_ahead = |feed: &&Feed| {
-            feed.queue.front().is_some_and(|Mark { object, .. }| {
+            feed.queue.front().filter(|mark| !mark.lost).is_some_and(|Mark { object, .. }| {
                 newest.is_none_or(|last| object.id > last.id)
                     || again.is_some_and(|last| object.id == last.id)
                         && feed.start() <= object.start
@@ -471,8 +348,8 @@ impl Track {
             feeds().filter(|(_, feed)| is_ahead(feed)).min_by_key(|(_, feed)| next(feed))?;
         let silent = |since: Instant| now.saturating_duration_since(since) >= SILENCE;
         let waited = feed.queue.front().is_some_and(|mark| silent(mark.received));
-        let hope = |feed: &Feed| !(is_ahead(&feed) || waited && silent(feed.heard));
-        if !held.is_over() && feeds().any(|(_, feed)| hope(feed)) {
+        let hopeless = |feed: &Feed| is_ahead(&feed) || waited && silent(feed.heard);
+        if !held.is_over() && !feeds().all(|(_, feed)| hopeless(feed)) {
             return None;
         }
         let header = SubgroupHeader {
@@ -498,7 +375,7 @@ impl Track {
         feeds.sort_by_key(|id| *id != chosen);
         for id in &feeds {
             if let Some(feed) = self.feeds.get_mut(id) {
-                feed.seq = Some(next);
+                feed.redirect(next);
             }
         }
         let part = self.subgroup_mut(next)?;
@@ -538,18 +415,40 @@ impl Track {
     }
 }
 
-/// Checks a feed's next object against the copy held, once.
-fn compare(feed: &mut Feed, held: &Subgroup, entry: &ObjectEntry) -> Result<(), TrackError> {
-    let Some(mark) = feed.queue.front_mut() else { return Ok(()) };
-    if std::mem::replace(&mut mark.compared, true) {
-        return Ok(());
+/// Gives what came on a feed to its subgroup, object by object.
+fn give(
+    splice: &mut Splice<'_>,
+    groups: &mut Groups,
+    duplicates: &mut u64,
+) -> Result<Standing, TrackError> {
+    while let (Some(next), Some((at, status))) = (splice.next(), splice.object()) {
+        let done = match next {
+            Next::Early => {
+                splice.check_end(at)?;
+                return Ok(Standing::Ahead);
+            }
+            Next::Lost => splice.skip(),
+            Next::Known(entry) => {
+                if let Some(entry) = entry {
+                    splice.compare(&entry)?;
+                }
+                splice.skip()
+            }
+            Next::Partly(entry) => {
+                splice.compare(&entry)?;
+                splice.go_on(&entry)
+            }
+            Next::Follows => {
+                splice.check_end(at)?;
+                if groups.get(at.group).is_some_and(|g| g.datagrams.contains_key(&at.object)) {
+                    return Err(two_preferences(at));
+                }
+                groups.observe(at, status).map_err(TrackError::Malformed)?;
+                splice.begin()
+            }
+        };
+        let Some(mark) = done else { break };
+        *duplicates += u64::from(!mark.begun && !mark.lost);
     }
-    let object = &mark.object;
-    match held.differs(entry, object.payload_len, object.status, &object.properties) {
-        None => Ok(()),
-        Some(what) => {
-            let at = Location { group: held.header.group, object: object.id };
-            Err(TrackError::Malformed(format!("object {at} came twice with different {what}")))
-        }
-    }
+    Ok(Standing::Current)
 }

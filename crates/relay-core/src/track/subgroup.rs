@@ -33,6 +33,7 @@ pub enum SubgroupEnd {
 pub struct Subgroup {
     /// Its header; the alias in it is a source's, the Subgroup ID always known.
     pub header: SubgroupHeader,
+    id: u64,
     /// With the offset of each one's first byte.
     chunks: VecDeque<(u64, Bytes)>,
     /// Offset of the first byte held.
@@ -78,9 +79,10 @@ impl ObjectEntry {
 }
 
 impl Subgroup {
-    pub(super) fn new(header: SubgroupHeader, now: Instant) -> Self {
+    pub(super) fn new(header: SubgroupHeader, id: u64, now: Instant) -> Self {
         Self {
-            header,
+            header: SubgroupHeader { subgroup: SubgroupId::Known(id), ..header },
+            id,
             chunks: VecDeque::new(),
             base: 0,
             len: 0,
@@ -96,11 +98,7 @@ impl Subgroup {
 
     /// The Subgroup ID.
     pub fn id(&self) -> u64 {
-        match self.header.subgroup {
-            SubgroupId::Known(id) => id,
-            // Not how a track keeps them.
-            SubgroupId::FirstObject => self.objects.front().map_or(0, |object| object.id),
-        }
+        self.id
     }
 
     /// Offset after the last byte held.
