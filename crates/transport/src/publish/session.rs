@@ -171,10 +171,8 @@ impl Session {
         // What was said last goes out with the connection's own flush.
         let flush = async { while self.driver.next().await.is_ok() {} };
         let _ = tokio::time::timeout(LAST_WORDS, flush).await;
-        let reason = match end_by {
-            Some(_) => "the publisher ended",
-            None => "the publisher moved",
-        };
+        let moved = *self.stage.borrow() == Stage::Leave || self.leave_by.is_some();
+        let reason = if moved { "the publisher moved" } else { "the publisher ended" };
         self.driver.connection().close(SessionCode::NO_ERROR, reason);
         Ok(())
     }

@@ -62,9 +62,9 @@ async fn all(mut received: Receiver<Received>) -> Vec<(u64, u64)> {
 #[tokio::test]
 async fn a_range_is_fetched_in_either_order() {
     for (version, transport) in every() {
-        let Setting { subscriber, .. } = &setting(version, transport).await;
+        let setting = &setting(version, transport).await;
         let fetch = |start, end, order| async move {
-            all(subscriber.fetch(track("video"), start, end, order).await.unwrap()).await
+            all(setting.subscriber.fetch(track("video"), start, end, order).await.unwrap()).await
         };
         let up = fetch(at(4, 1), at(6, 0), GroupOrder::Ascending).await;
         assert_eq!(up, [(4, 1), (4, 2), (6, 0)], "{version}");
@@ -80,12 +80,13 @@ async fn a_range_is_fetched_in_either_order() {
 #[tokio::test]
 async fn what_was_never_published_is_refused() {
     for (version, transport) in every() {
-        let Setting { subscriber, .. } = setting(version, transport).await;
+        let setting = setting(version, transport).await;
         for (name, start, expected) in [
             ("video", at(7, 0), RequestErrorCode::INVALID_RANGE),
             ("sound", at(0, 0), RequestErrorCode::DOES_NOT_EXIST),
         ] {
-            let fetch = subscriber.fetch(track(name), start, at(9, 0), GroupOrder::Ascending);
+            let fetch =
+                setting.subscriber.fetch(track(name), start, at(9, 0), GroupOrder::Ascending);
             match within("answer", fetch).await {
                 Err(Refusal::Answer(error)) => assert_eq!(error.code, expected, "{version}"),
                 other => panic!("{version}: {other:?}"),
@@ -97,7 +98,8 @@ async fn what_was_never_published_is_refused() {
 #[tokio::test]
 async fn a_backfill_and_its_subscription_leave_no_gap() {
     for (version, transport) in every() {
-        let Setting { subscriber, mut video, .. } = setting(version, transport).await;
+        let Setting { subscriber, mut video, broadcast: _broadcast, _publishing, _server } =
+            setting(version, transport).await;
         let filter = LocationFilter::RelativeStart { groups: NonZeroU64::new(3).unwrap() };
         let want = Want {
             parameters: Parameters { filter: Some(Filter::LargestObject), ..Parameters::default() },
@@ -140,7 +142,7 @@ async fn a_backfill_and_its_subscription_leave_no_gap() {
 #[tokio::test]
 async fn the_status_of_a_track_is_told() {
     for (version, transport) in every() {
-        let Setting { subscriber, .. } = setting(version, transport).await;
+        let Setting { subscriber, .. } = &setting(version, transport).await;
         let ok = within("answer", subscriber.track_status(track("video"))).await.unwrap();
         assert_eq!(ok.parameters.largest_object, Some(at(6, 3)), "{version}");
         if version > Version::Draft16 {
@@ -154,7 +156,7 @@ async fn the_status_of_a_track_is_told() {
 #[tokio::test]
 async fn a_pause_and_a_wish_for_a_new_group_are_heard() {
     for (version, transport) in every() {
-        let Setting { subscriber, broadcast, .. } = setting(version, transport).await;
+        let Setting { subscriber, broadcast, .. } = &setting(version, transport).await;
         let mut sound = broadcast.create_track("sound", TrackOptions::default());
         let mut wishes = sound.group_requests();
         sound.begin_group(0);
@@ -195,7 +197,7 @@ async fn a_pause_and_a_wish_for_a_new_group_are_heard() {
 #[tokio::test]
 async fn every_track_that_is_asked_for_is_published() {
     for (version, transport) in every() {
-        let Setting { subscriber, broadcast, .. } = setting(version, transport).await;
+        let Setting { subscriber, broadcast, .. } = &setting(version, transport).await;
         let prefix = moqt::Namespace::from_path("live").unwrap();
         let asked = subscriber.tracks(prefix, Parameters::default());
         let mut published = within("REQUEST_OK", asked).await.unwrap();
