@@ -290,7 +290,7 @@ mod tests {
     const NEW: Version = Version::Draft22;
 
     /// What both drafts can say.
-    fn int() -> impl Strategy<Value = u64> {
+    fn int() -> impl Strategy<Value = u64> + Clone {
         prop_oneof![0u64..300, 0u64..1 << 62]
     }
 

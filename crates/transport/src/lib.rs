@@ -6,6 +6,7 @@
 //!   streams and hands data streams, already told whose they are, to the application.
 //! * [`publish`] keeps a broadcast published at a relay, whatever happens to the connection.
 //! * [`subscribe`] is the other end: tracks received as whole objects.
+//! * [`Route`] says which relay to dial next, and follows GOAWAY and redirects.
 //! * [`Identity`] is a server's certificate, [`ClientTls`] what a client trusts.
 //!
 //! The application sees no quinn type; what it needs of a stream is on [`SendStream`] and
@@ -20,6 +21,7 @@ mod error;
 mod identity;
 mod limits;
 pub mod publish;
+mod route;
 mod stream;
 pub mod subscribe;
 mod trust;
@@ -37,4 +39,5 @@ pub use endpoint::{Endpoint, EndpointConfig, EndpointOptions, Incoming};
 pub use error::Error;
 pub use identity::{Identity, IdentityError};
 pub use limits::Limits;
+pub use route::{Route, goaway_url, redirected};
 pub use stream::{ReadError, RecvStream, SendStream, WriteError};

@@ -475,6 +475,14 @@ impl Session {
         Ok(())
     }
 
+    /// The peer's request `id` was answered and there is nothing to add: for a FETCH whose data
+    /// stream is over ("Fetch State Management").
+    pub fn complete(&mut self, id: RequestId) {
+        if let Some(stream) = self.remove(id).and_then(|state| state.stream) {
+            self.close_stream(stream);
+        }
+    }
+
     /// Ends request `id`, in either direction, without a last message where the draft allows it.
     pub fn cancel(&mut self, id: RequestId, code: ResetCode) {
         self.fetch_orders.remove(&id);

@@ -4,14 +4,15 @@
 //! of audio) and all of them are for whoever was subscribed before.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use moqt::{Location, Namespace, ObjectHeader, ObjectStatus, Properties};
+use moqt::{Location, Namespace, ObjectHeader, ObjectStatus, Properties, property};
 use tokio::sync::watch;
 
-/// Objects' encoded bytes are in the newest drafts' framing.
-pub(super) const CODING: moqt::IntCoding = moqt::IntCoding::LeadingOnes;
+/// How objects' fields are written.
+pub(super) const CODING: moqt::IntCoding = crate::CANONICAL.int_coding();
 
 /// Groups of a track held behind its newest, at most.
 const MAX_OLDER_GROUPS: usize = 32;
@@ -36,14 +37,14 @@ impl Default for TrackOptions {
 pub struct Broadcast {
     pub(super) namespace: Namespace,
     pub(super) tracks: Arc<Mutex<HashMap<Bytes, Arc<Track>>>>,
-    /// Whether there is a track to subscribe to.
-    pub(super) has_tracks: Arc<watch::Sender<bool>>,
+    /// How many tracks there have been.
+    pub(super) created: Arc<watch::Sender<u64>>,
 }
 
 impl Broadcast {
     /// A broadcast with no tracks.
     pub fn new(namespace: Namespace) -> Self {
-        Self { namespace, tracks: Arc::default(), has_tracks: Arc::default() }
+        Self { namespace, tracks: Arc::default(), created: Arc::default() }
     }
 
     /// Where it is published.
@@ -53,13 +54,18 @@ impl Broadcast {
 
     /// Adds a track, in place of one of the same name.
     pub fn create_track(&self, name: &str, options: TrackOptions) -> TrackProducer {
-        let track =
-            Arc::new(Track { options, state: Mutex::default(), changed: watch::Sender::new(0) });
+        let track = Arc::new(Track {
+            options,
+            dynamic: AtomicBool::new(false),
+            group_wanted: watch::Sender::new(0),
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+        });
         let name = Bytes::copy_from_slice(name.as_bytes());
         if let Some(old) = lock(&self.tracks).insert(name, Arc::clone(&track)) {
             old.end();
         }
-        self.has_tracks.send_replace(true);
+        self.created.send_modify(|count| *count += 1);
         TrackProducer { track }
     }
 }
@@ -67,6 +73,10 @@ impl Broadcast {
 #[derive(Debug)]
 pub(super) struct Track {
     pub(super) options: TrackOptions,
+    /// Whether subscribers can ask for a new group.
+    dynamic: AtomicBool,
+    /// Counts how often they did.
+    group_wanted: watch::Sender<u64>,
     pub(super) state: Mutex<TrackState>,
     /// Counts changes; its receivers are the subscriptions.
     pub(super) changed: watch::Sender<u64>,
@@ -84,6 +94,7 @@ pub(super) struct TrackState {
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub(super) id: u64,
+    /// Of payload.
     bytes: usize,
     pub(super) subgroups: Vec<Arc<Mutex<Subgroup>>>,
 }
@@ -91,12 +102,65 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Subgroup {
     pub(super) id: u64,
-    pub(super) chunks: Vec<Bytes>,
-    previous: Option<u64>,
+    pub(super) objects: Vec<Object>,
     pub(super) closed: bool,
 }
 
+/// An object as it goes out.
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    pub(super) id: u64,
+    /// Its fields before the payload, behind the subgroup's object before it.
+    pub(super) header: Bytes,
+    pub(super) properties: Bytes,
+    pub(super) payload: Bytes,
+}
+
+impl Object {
+    /// Its fields before the payload, behind `previous`.
+    pub(super) fn header_after(&self, previous: Option<u64>) -> Bytes {
+        header(self.id, previous, &self.properties, &self.payload)
+    }
+}
+
+fn header(id: u64, previous: Option<u64>, properties: &Bytes, payload: &Bytes) -> Bytes {
+    let mut header = BytesMut::with_capacity(32 + properties.len());
+    ObjectHeader {
+        id,
+        previous,
+        properties: Some(properties),
+        payload: payload.len() as u64,
+        status: ObjectStatus::Normal,
+    }
+    .encode(&mut header, CODING);
+    header.freeze()
+}
+
 impl Track {
+    /// What subscribers are told of it.
+    pub(super) fn properties(&self) -> Properties {
+        let mut properties = Properties::new();
+        properties.push_int(property::DEFAULT_PUBLISHER_PRIORITY, self.options.priority.into());
+        if self.dynamic.load(Ordering::Relaxed) {
+            properties.push_int(property::DYNAMIC_GROUPS, 1);
+        }
+        properties
+    }
+
+    pub(super) fn largest(&self) -> Option<Location> {
+        lock(&self.state).largest
+    }
+
+    /// A subscriber knows groups below `next` and wants another ("NEW GROUP REQUEST Parameter").
+    /// A track that has no groups at will ignores it.
+    pub(super) fn request_group(&self, next: u64) {
+        let current = self.largest().map(|largest| largest.group);
+        let new = next == 0 || current.is_none_or(|current| next > current);
+        if new && self.dynamic.load(Ordering::Relaxed) {
+            self.group_wanted.send_modify(|count| *count += 1);
+        }
+    }
+
     fn change(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
@@ -156,8 +220,7 @@ impl TrackProducer {
             None => {
                 let held = Arc::new(Mutex::new(Subgroup {
                     id: subgroup,
-                    chunks: Vec::new(),
-                    previous: None,
+                    objects: Vec::new(),
                     closed: false,
                 }));
                 group.subgroups.push(Arc::clone(&held));
@@ -166,25 +229,24 @@ impl TrackProducer {
         };
         let properties = properties.to_bytes(CODING);
         let mut held = lock(&held);
-        let mut header = BytesMut::with_capacity(32 + properties.len());
-        ObjectHeader {
-            id: object,
-            previous: held.previous,
-            properties: Some(&properties),
-            payload: payload.len() as u64,
-            status: ObjectStatus::Normal,
-        }
-        .encode(&mut header, CODING);
-        held.previous = Some(object);
-        held.chunks.push(header.freeze());
-        if !payload.is_empty() {
-            held.chunks.push(payload);
-        }
+        let previous = held.objects.last().map(|object| object.id);
+        let header = header(object, previous, &properties, &payload);
+        held.objects.push(Object { id: object, header, properties, payload });
         drop(held);
         let at = Location { group: group.id, object };
         state.largest = state.largest.max(Some(at));
         drop(state);
         self.track.change();
+    }
+
+    /// Lets subscribers ask for a new group when they need one, which they are told they can
+    /// (DYNAMIC_GROUPS). To be called before the first of them comes.
+    pub fn group_requests(&mut self) -> GroupRequests {
+        self.track.dynamic.store(true, Ordering::Relaxed);
+        GroupRequests {
+            wanted: self.track.group_wanted.subscribe(),
+            _track: Arc::clone(&self.track),
+        }
     }
 
     /// Whether anybody subscribes.
@@ -194,6 +256,22 @@ impl TrackProducer {
 
     /// Ends the track: subscribers are told that it is over.
     pub fn end(self) {}
+}
+
+/// Subscribers' wishes for a new group of a track.
+#[derive(Debug)]
+pub struct GroupRequests {
+    wanted: watch::Receiver<u64>,
+    _track: Arc<Track>,
+}
+
+impl GroupRequests {
+    /// Waits for the next wish. Several at once are one.
+    pub async fn next(&mut self) {
+        if self.wanted.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl Drop for TrackProducer {

@@ -7,12 +7,14 @@
 mod read;
 mod run;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use moqt::{
-    Fill, FullTrackName, GroupOrder, Location, ObjectStatus, Parameters, Properties, PublishDone,
-    RequestError, RequestOk, ResetCode, SessionCode, Setup, SubscribeOk,
+    Fill, FullTrackName, GoAway, GroupOrder, Location, Namespace, ObjectStatus, Parameters,
+    Properties, PublishDone, RequestError, RequestOk, ResetCode, SessionCode, Setup, SubscribeOk,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use url::Url;
 
 use crate::{ClientTls, Connection, Driver, Endpoint, Error, Limits};
@@ -105,7 +107,11 @@ pub enum Refusal {
 pub struct Subscriber {
     connection: Connection,
     orders: mpsc::Sender<Order>,
+    goaway: watch::Receiver<Option<GoAway>>,
 }
+
+/// A track that the peer published, and its subscription.
+pub type Published = (FullTrackName, Subscription);
 
 /// What a session's task is told.
 enum Order {
@@ -121,6 +127,12 @@ enum Order {
         queue: mpsc::Sender<Received>,
     },
     Update(moqt::RequestId, Box<Parameters>),
+    Tracks {
+        wanted: moqt::SubscribeTracks,
+        answer: oneshot::Sender<Result<(), Refusal>>,
+        found: mpsc::Sender<Published>,
+    },
+    GoAway(Bytes, Duration),
     Status(FullTrackName, oneshot::Sender<Result<RequestOk, Refusal>>),
 }
 
@@ -137,8 +149,9 @@ impl Subscriber {
         connection.allow_streams(512);
         let driver = Driver::new(connection.clone(), setup, limits);
         let (orders, taken) = mpsc::channel(ORDERS);
-        tokio::spawn(run::Run::new(driver, taken).run());
-        Self { connection, orders }
+        let (leaving, goaway) = watch::channel(None);
+        tokio::spawn(run::Run::new(driver, orders.downgrade(), taken, leaving).run());
+        Self { connection, orders, goaway }
     }
 
     /// The connection.
@@ -177,6 +190,34 @@ impl Subscriber {
         self.order(Order::Fetch { fetch, answer, queue }).await?;
         self.wait(answered).await?;
         Ok(received)
+    }
+
+    /// Asks for every track whose namespace begins with `prefix`, now and later, by SUBSCRIBE_TRACKS:
+    /// each that the peer publishes is accepted. Dropping the receiver ends it.
+    pub async fn tracks(
+        &self,
+        prefix: Namespace,
+        parameters: Parameters,
+    ) -> Result<mpsc::Receiver<Published>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let (found, tracks) = mpsc::channel(QUEUE);
+        let wanted = moqt::SubscribeTracks { prefix, parameters };
+        self.order(Order::Tracks { wanted, answer, found }).await?;
+        self.wait(answered).await?;
+        Ok(tracks)
+    }
+
+    /// Waits until the peer says GOAWAY; [`crate::Route`] knows where to. `None`: the session ended
+    /// without.
+    pub async fn goaway(&self) -> Option<GoAway> {
+        let mut goaway = self.goaway.clone();
+        goaway.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// Tells the peer to move: to `uri`, which only a server may name, or back here.
+    pub async fn go_away(&self, uri: impl Into<Bytes>, timeout: Duration) {
+        // A session that is gone needs no goodbye.
+        let _ = self.order(Order::GoAway(uri.into(), timeout)).await;
     }
 
     /// Asks how a track stands (TRACK_STATUS).

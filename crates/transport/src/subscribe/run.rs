@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use moqt::{
-    DatagramBody, Event, GroupOrder, Location, ObjectStatus, Parameters, Properties, PublishDone,
-    Request, RequestError, RequestErrorCode, RequestId, RequestOk, ResetCode, Response,
-    SessionCode, Subscribe, SubscribeOk, TrackStatus, Version, property,
+    DatagramBody, Event, GoAway, GroupOrder, Location, Namespace, ObjectStatus, Parameters,
+    Properties, Publish, PublishDone, Request, RequestError, RequestErrorCode, RequestId,
+    RequestOk, ResetCode, Response, SessionCode, Subscribe, SubscribeOk, TrackStatus, Version,
+    property,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::read::{self, Ended};
-use super::{Object, Order, Received, Refusal};
+use super::{Object, Order, Published, QUEUE, Received, Refusal, Subscription};
 use crate::{CANONICAL, Driver, DriverEvent};
 
 /// How long streams may come after PUBLISH_DONE.
@@ -40,8 +41,19 @@ struct Past {
     order: Option<GroupOrder>,
 }
 
+/// A SUBSCRIBE_TRACKS.
+struct Wanted {
+    prefix: Namespace,
+    answer: Option<oneshot::Sender<Result<(), Refusal>>>,
+    found: mpsc::Sender<Published>,
+}
+
 pub(super) struct Run {
     driver: Driver,
+    /// For the handles of tracks that are published to us.
+    handle: mpsc::WeakSender<Order>,
+    leaving: watch::Sender<Option<GoAway>>,
+    wanted: HashMap<RequestId, Wanted>,
     orders: mpsc::Receiver<Order>,
     tracks: HashMap<RequestId, Track>,
     past: HashMap<RequestId, Past>,
@@ -50,9 +62,17 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new(driver: Driver, orders: mpsc::Receiver<Order>) -> Self {
+    pub(super) fn new(
+        driver: Driver,
+        handle: mpsc::WeakSender<Order>,
+        orders: mpsc::Receiver<Order>,
+        leaving: watch::Sender<Option<GoAway>>,
+    ) -> Self {
         Self {
             driver,
+            handle,
+            leaving,
+            wanted: HashMap::new(),
             orders,
             tracks: HashMap::new(),
             past: HashMap::new(),
@@ -132,6 +152,20 @@ impl Run {
                     let _ = track.queue.try_send(Received::Updated(Err(error)));
                 }
             }
+            Order::Tracks { wanted, answer, found } => {
+                let prefix = wanted.prefix.clone();
+                match session.request(Request::SubscribeTracks(wanted)) {
+                    Ok(id) => {
+                        self.wanted.insert(id, Wanted { prefix, answer: Some(answer), found });
+                    }
+                    Err(error) => drop(answer.send(Err(unsayable(&error)))),
+                }
+            }
+            Order::GoAway(uri, timeout) => {
+                let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                // One that does not fit would be the caller's own URI of 8 KiB.
+                let _ = session.go_away(uri, timeout);
+            }
             Order::Status(track, answer) => {
                 let parameters = Parameters::default();
                 let request = Request::TrackStatus(TrackStatus { track, parameters });
@@ -209,6 +243,9 @@ impl Run {
             Event::Requested { id, request: Request::PublishNamespace(_) } => {
                 let _ = self.driver.session_mut().respond(id, Response::Ok(RequestOk::default()));
             }
+            Event::Requested { id, request: Request::Publish(publish) } => {
+                self.published(id, publish);
+            }
             Event::Requested { id, .. } => {
                 let reason = "this subscriber takes no requests";
                 let error = RequestError::new(RequestErrorCode::NOT_SUPPORTED, reason);
@@ -217,8 +254,34 @@ impl Run {
             Event::Updated { id, .. } => {
                 let _ = self.driver.session_mut().respond_update(id, Ok(RequestOk::default()));
             }
-            Event::Ready(_) | Event::GoAway(_) | Event::RequestGoAway { .. } => {}
+            Event::GoAway(goaway) => drop(self.leaving.send_replace(Some(goaway))),
+            Event::Ready(_) | Event::RequestGoAway { .. } => {}
         }
+    }
+
+    /// The peer publishes a track: it is taken when somebody asked for it.
+    fn published(&mut self, id: RequestId, publish: Publish) {
+        let namespace = publish.track.namespace();
+        let wanted = self.wanted.values().find(|wanted| namespace.has_prefix(&wanted.prefix));
+        let (queue, received) = mpsc::channel(QUEUE);
+        let ok = SubscribeOk {
+            track_alias: publish.track_alias,
+            parameters: publish.parameters,
+            properties: publish.properties,
+        };
+        let taken = wanted.zip(self.handle.upgrade()).is_some_and(|(wanted, orders)| {
+            let subscription = Subscription { id, ok, received, orders };
+            wanted.found.try_send((publish.track, subscription)).is_ok()
+        });
+        let response = if taken {
+            let track = Track { answer: None, queue, seen: 0, reading: 0, done: None };
+            self.tracks.insert(id, track);
+            Response::Ok(RequestOk::default())
+        } else {
+            let reason = "nobody here asked for it";
+            Response::Error(RequestError::new(RequestErrorCode::UNINTERESTED, reason))
+        };
+        let _ = self.driver.session_mut().respond(id, response);
     }
 
     fn responded(&mut self, id: RequestId, response: Response) {
@@ -245,6 +308,10 @@ impl Run {
                 }
             }
             Response::Ok(ok) => {
+                let wanted = self.wanted.get_mut(&id);
+                if let Some(answer) = wanted.and_then(|wanted| wanted.answer.take()) {
+                    let _ = answer.send(Ok(()));
+                }
                 if let Some(answer) = self.statuses.remove(&id) {
                     let _ = answer.send(Ok(ok));
                 }
@@ -266,6 +333,9 @@ impl Run {
     /// A request is over without having succeeded.
     fn refuse(&mut self, id: RequestId, refusal: Refusal) {
         if let Some(answer) = self.statuses.remove(&id) {
+            let _ = answer.send(Err(refusal.clone()));
+        }
+        if let Some(answer) = self.wanted.remove(&id).and_then(|wanted| wanted.answer) {
             let _ = answer.send(Err(refusal.clone()));
         }
         if let Some(past) = self.past.remove(&id) {
@@ -312,6 +382,13 @@ impl Run {
             self.tracks.iter().filter(|(_, track)| unwanted(track)).map(|(id, _)| *id).collect();
         for id in over {
             self.forget(id);
+        }
+        let unwanted = |wanted: &Wanted| wanted.answer.is_none() && wanted.found.is_closed();
+        let over: Vec<_> =
+            self.wanted.iter().filter(|(_, wanted)| unwanted(wanted)).map(|(id, _)| *id).collect();
+        for id in over {
+            self.wanted.remove(&id);
+            self.driver.session_mut().cancel(id, ResetCode::CANCELLED);
         }
         let done: Vec<_> = self.tracks.keys().copied().collect();
         for id in done {

@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,11 +25,16 @@ pub(crate) fn every() -> impl Iterator<Item = (Version, Transport)> {
         .flat_map(|version| [(*version, Transport::RawQuic), (*version, Transport::WebTransport)])
 }
 
-pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(done) => done,
-        Err(_) => panic!("no {what} within {PATIENCE:?}"),
-    }
+pub(crate) fn within<'a, T: 'a>(
+    what: &'a str,
+    future: impl Future<Output = T> + 'a,
+) -> Pin<Box<dyn Future<Output = T> + 'a>> {
+    Box::pin(async move {
+        match tokio::time::timeout(PATIENCE, future).await {
+            Ok(done) => done,
+            Err(_) => panic!("no {what} within {PATIENCE:?}"),
+        }
+    })
 }
 
 /// A listening endpoint.
@@ -35,18 +42,27 @@ pub(crate) struct Server {
     pub(crate) endpoint: Endpoint,
     pub(crate) tls: ClientTls,
     addr: SocketAddr,
-    _state: tempfile::TempDir,
+    state: Arc<tempfile::TempDir>,
 }
 
 impl Server {
     pub(crate) fn new(options: impl Into<EndpointOptions>) -> Self {
-        let state = tempfile::tempdir().unwrap();
+        let state = Arc::new(tempfile::tempdir().unwrap());
+        Self::in_state(state, options)
+    }
+
+    /// Another one with the same certificate.
+    pub(crate) fn with_identity_of(other: &Self, options: impl Into<EndpointOptions>) -> Self {
+        Self::in_state(Arc::clone(&other.state), options)
+    }
+
+    fn in_state(state: Arc<tempfile::TempDir>, options: impl Into<EndpointOptions>) -> Self {
         let identity = Identity::self_signed(state.path()).unwrap();
         let tls = ClientTls { fingerprints: vec![identity.fingerprint()], disable_verify: false };
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let endpoint = Endpoint::server(any, &identity, options).unwrap();
         let addr = endpoint.local_addr().unwrap();
-        Self { endpoint, tls, addr, _state: state }
+        Self { endpoint, tls, addr, state }
     }
 
     pub(crate) fn url(&self, transport: Transport) -> Url {
