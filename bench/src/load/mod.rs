@@ -17,7 +17,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use moqt::{FullTrackName, Namespace};
 use netsim::{LinkConfig, ProxyConfig, UdpProxy};
 use tokio::sync::{mpsc, oneshot};
@@ -312,8 +311,7 @@ impl Load {
     /// Lets all viewers go and adds up their accounts.
     async fn settle(&mut self, targets: &mut [Target], from: Micros, until: Micros) {
         self.crowds.iter_mut().for_each(|crowd| crowd.watching.clear());
-        let mut joins: Vec<_> =
-            targets.iter().map(|_| Histogram::<u64>::new(3).expect("three digits")).collect();
+        let mut joins: Vec<_> = targets.iter().map(|_| clock::histogram()).collect();
         let mut errors = vec![BTreeSet::new(); targets.len()];
         for _ in 0..self.started {
             let Some(account) = self.accounts.recv().await else { break };

@@ -126,7 +126,7 @@ async fn run(
     for _ in 0..ends.len() {
         if let Some(Err(reason)) = is_connected.recv().await {
             let _ = ready.send(Err(reason));
-            return lag_histogram();
+            return clock::histogram();
         }
     }
     let _ = ready.send(Ok(()));
@@ -139,7 +139,7 @@ async fn run(
     // Nothing is sent on it; it ends with us.
     let _ = (&mut stopped).await;
     paused.store(true, Ordering::Relaxed);
-    let mut lag = lag_histogram();
+    let mut lag = clock::histogram();
     let mut tracks = Vec::new();
     while let Some(Ok((late, track))) = tasks.join_next().await {
         let _ = lag.add(late);
@@ -151,10 +151,6 @@ async fn run(
         let _ = session.await;
     }
     lag
-}
-
-fn lag_histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("three digits are few")
 }
 
 /// One track.
@@ -175,7 +171,7 @@ impl Source {
         begin: Instant,
         paused: Arc<AtomicBool>,
     ) -> (Histogram<u64>, TrackProducer) {
-        let mut lag = lag_histogram();
+        let mut lag = clock::histogram();
         let interval = 1.0 / self.kind.rate;
         for number in 0u64.. {
             let due = begin + Duration::from_secs_f64((number as f64 + self.phase) * interval);

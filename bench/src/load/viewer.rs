@@ -51,7 +51,7 @@ impl Default for Shared {
             joined: AtomicU64::new(0),
             from: AtomicU64::new(Micros::MAX),
             until: AtomicU64::new(Micros::MAX),
-            lateness: Mutex::new(Histogram::new(3).expect("three digits are few")),
+            lateness: Mutex::new(clock::histogram()),
         }
     }
 }
