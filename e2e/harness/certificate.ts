@@ -10,7 +10,9 @@ const DAY_MS = 86_400_000;
 /** A DER element: tag, length, contents. */
 function der(tag: number, ...contents: Uint8Array[]): Buffer {
   const body = Buffer.concat(contents);
-  const length = body.length < 128 ? [body.length] : [0x82, body.length >> 8, body.length & 0xff];
+  const { length: all } = body;
+  // In no more bytes than it needs, or it is no DER.
+  const length = all < 128 ? [all] : all < 256 ? [0x81, all] : [0x82, all >> 8, all & 0xff];
   return Buffer.concat([Buffer.from([tag, ...length]), body]);
 }
 
@@ -36,16 +38,16 @@ export interface CertificateFiles {
 
 /** A self-signed ECDSA P-256 certificate for this machine that ended a day ago. */
 export function makeExpiredCertificate(scope: Scope): CertificateFiles {
-  return makeCertificate(scope, -8, -1);
+  return makeCertificate(scope, "expired", -8, -1);
 }
 
 /** The same, good for no longer than browsers take one by its hash. */
 export function makeFreshCertificate(scope: Scope): CertificateFiles {
-  return makeCertificate(scope, -1, 9);
+  return makeCertificate(scope, "fresh", -1, 9);
 }
 
 /** Valid from one day to another, both counted from now. */
-function makeCertificate(scope: Scope, from: number, to: number): CertificateFiles {
+function makeCertificate(scope: Scope, name: string, from: number, to: number): CertificateFiles {
   const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const now = Date.now();
   const body = sequence(
@@ -63,8 +65,8 @@ function makeCertificate(scope: Scope, from: number, to: number): CertificateFil
 
   const directory = scope.directory();
   const files = {
-    certificate: join(directory, "certificate.pem"),
-    key: join(directory, "certificate.key"),
+    certificate: join(directory, `${name}.pem`),
+    key: join(directory, `${name}.key`),
     hash: createHash("sha256").update(whole).digest("hex"),
   };
   const base64 = whole.toString("base64").replace(/.{64}(?=.)/g, "$&\n");

@@ -82,18 +82,23 @@ export class ForeignRelay {
     private readonly installed: Installed,
   ) {}
 
-  /** aiomoqt's `moq-interop-relay`, speaking one draft on raw QUIC and WebTransport. */
-  static async aiomoqt(scope: Scope, draft: number): Promise<ForeignRelay> {
+  /** aiomoqt's `moq-interop-relay`, on raw QUIC and WebTransport; below `upstream`, if given. */
+  static async aiomoqt(
+    scope: Scope,
+    drafts: readonly number[],
+    upstream?: ForeignRelay,
+  ): Promise<ForeignRelay> {
     const name = "moq-interop-relay";
     const file = join(await installAiomoqt(), name);
     return ForeignRelay.start(scope, (port, { certificate, key }) => ({
       name,
       file,
       args: [
-        ["--bind", "127.0.0.1", "--dual", "--port", `${port}`, "--draft", `${draft}`],
+        ["--bind", "127.0.0.1", "--dual", "--port", `${port}`, "--draft", drafts.join(",")],
         ["--cert", certificate, "--key", key],
+        upstream ? ["--upstream", `${upstream.moqt}/`] : [],
       ].flat(),
-      sign: "Listening on",
+      sign: upstream ? "upstream connected" : "Listening on",
     }));
   }
 
@@ -130,7 +135,7 @@ export class ForeignRelay {
 
   /** Where a browser connects to, and by which certificate it knows the place. */
   get session(): { url: string; hash: string } {
-    return { url: `https://127.0.0.1:${this.port}/moq?from=elsewhere`, hash: this.certificate.hash };
+    return { url: `https://127.0.0.1:${this.port}/`, hash: this.certificate.hash };
   }
 
   async kill(): Promise<void> {

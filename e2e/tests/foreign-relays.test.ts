@@ -13,7 +13,7 @@ const BACK_MS = 40_000;
 const TEST_MS = 400_000;
 
 const relays = [
-  { name: "aiomoqt's moq-interop-relay, draft 18", start: (scope: Scope) => ForeignRelay.aiomoqt(scope, 18) },
+  { name: "aiomoqt's moq-interop-relay", start: (scope: Scope) => ForeignRelay.aiomoqt(scope, [18]) },
   { name: "Cloudflare's moq-relay-ietf", start: (scope: Scope) => ForeignRelay.moqRelayIetf(scope) },
 ];
 
@@ -75,5 +75,27 @@ describe.each(relays)("our publisher and our player, through $name", ({ start })
     const back = await viewer.nextSight(BACK_MS, restarted);
     report("picture back after the relay's restart", { sinceListening_ms: back.at - restarted });
     expect((await viewer.player()).state).toBe("playing");
+  });
+});
+
+describe("a relay that speaks draft 22 only", () => {
+  test("is watched in it", { timeout: TEST_MS }, async (context) => {
+    // Our publisher speaks 18 with the one above.
+    const above = await startOrSkip(context, () => ForeignRelay.aiomoqt(scope(), [18, 22]));
+    const foreign = await ForeignRelay.aiomoqt(scope(), [22], above);
+    const page = await Relay.start(scope(), "page");
+    startPublisher(scope(), above, "test:", "--tls-disable-verify");
+    const elsewhere = foreign.session;
+    const viewer = await Viewer.open(scope(), await openBrowser(scope()), page, BROADCAST, { elsewhere });
+    // Each of the two asks for what was before, and waits for it, before it gives what is now.
+    await viewer.nextSight(BACK_MS);
+    await viewer.watch(3000);
+    const sights = await viewer.watch(5000);
+    report("glass to glass, ms", latencyOf(sights));
+    expect(stepsBack(sights)).toEqual([]);
+    expect(sights.length, "pictures in 5 s at 30 fps").toBeGreaterThan(100);
+    const { state, stats } = await viewer.player();
+    expect(state).toBe("playing");
+    expect(stats.protocol).toBe("moqt-22");
   });
 });

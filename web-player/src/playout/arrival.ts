@@ -24,8 +24,9 @@ const WARM_UP = 48;
 const UNREST_MS = 60;
 /** At rest for so long: what came late before came over another line, so to speak. */
 const REST_MS = 1500;
-/** Late again within this: rest was believed in too soon, and has to last twice as long next time. */
+/** Late again within this: rest was believed in too soon, and has to last so much longer next time. */
 const REGRET_MS = 15_000;
+const REGRET_FACTOR = 4;
 const MAX_REST_MS = 12_000;
 
 interface Sample {
@@ -116,7 +117,7 @@ export class ArrivalEstimator {
     const restless = (this.offset ?? lateness) + UNREST_MS;
     if (lateness > restless) {
       if (arrival - this.#settledAt > REGRET_MS) return;
-      this.#restMs = Math.min(2 * this.#restMs, MAX_REST_MS);
+      this.#restMs = Math.min(REGRET_FACTOR * this.#restMs, MAX_REST_MS);
       this.#settledAt = Number.NEGATIVE_INFINITY;
       return;
     }
