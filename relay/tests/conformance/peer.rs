@@ -201,7 +201,7 @@ impl Peer {
     pub(crate) async fn closed(&mut self) -> Option<SessionCode> {
         loop {
             match within("the session's end", self.heard.recv()).await {
-                Some(Heard::Closed(Error::Session(error))) => return Some(error.code),
+                Some(Heard::Closed(Error::Closed { code, .. })) => return Some(code),
                 Some(Heard::Closed(_)) | None => return None,
                 Some(heard) => self.kept.push_back(heard),
             }
