@@ -53,6 +53,8 @@ pub(crate) enum Arrival {
     Bytes { stream: StreamNo, bytes: Bytes, fin: bool },
     Reset { stream: StreamNo, code: ResetCode },
     Stop { stream: StreamNo, code: ResetCode },
+    /// The peer has all of a data stream.
+    Delivered { stream: StreamNo },
     Datagram(Bytes),
     Closed { code: Option<SessionCode> },
 }
@@ -277,6 +279,12 @@ impl Link {
         self.transmit(1 - side);
     }
 
+    pub(crate) fn set_priority(&mut self, side: Side, stream: StreamNo, priority: i32) {
+        if let Some(sending) = self.directions[side].streams.get_mut(&stream) {
+            sending.priority = priority;
+        }
+    }
+
     pub(crate) fn set_path(&mut self, path: Path) {
         self.path = path;
     }
@@ -322,6 +330,9 @@ impl Link {
                 let first = !ended.contains(stream);
                 if *fin {
                     ended.insert(*stream);
+                    if stream.class == Class::Data {
+                        self.deliver(1 - side, Arrival::Delivered { stream: *stream });
+                    }
                 }
                 first
             }
@@ -335,7 +346,7 @@ impl Link {
                     None => false,
                 }
             }
-            Arrival::Datagram(_) => true,
+            Arrival::Datagram(_) | Arrival::Delivered { .. } => true,
             Arrival::Closed { .. } => {
                 self.over[1 - side] = true;
                 self.directions[1 - side].streams.clear();
@@ -390,6 +401,7 @@ impl Link {
             }
             if fin {
                 direction.streams.remove(&stream);
+                self.drained[side] = true;
             }
             self.deliver_at(side, at, Arrival::Bytes { stream, bytes, fin });
         }

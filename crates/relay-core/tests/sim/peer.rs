@@ -8,10 +8,10 @@ use moqt::{
     Event, GroupOrder, Location, LocationFilter, LocationRange, Namespace, Parameters, Properties,
     PublishDone, PublishDoneCode, PublishNamespace, Request, RequestError, RequestErrorCode,
     RequestId, RequestOk, ResetCode, Response, Subscribe, SubscribeNamespace, SubscribeOk,
-    SubscribeTracks, property,
+    SubscribeTracks,
 };
 use relay_core::{
-    Action, FeedId, Outbox, Peer as Kind, Policy, RouteAction, Router, SessionId, StreamKey,
+    Action, DeliveryTimeouts, FeedId, Outbox, Peer as Kind, Policy, RouteAction, Router, SessionId, StreamKey,
     Subscription, Track, TrackId,
 };
 
@@ -21,6 +21,8 @@ use crate::wire::{Said, Wire};
 
 /// How long streams may come after PUBLISH_DONE.
 const LATE_STREAMS: Duration = Duration::from_millis(500);
+/// Data streams that a peer lets us have open.
+const STREAMS: usize = 20;
 
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -31,7 +33,11 @@ pub(crate) struct Peer {
     pub(crate) outbox: Outbox,
     /// Requests of the peer's for objects, and PUBLISHes of ours.
     served: BTreeMap<RequestId, Served>,
+    /// Streams to be opened once the peer allows more.
+    opening: BTreeMap<StreamKey, i32>,
     streams: BTreeMap<StreamKey, StreamNo>,
+    /// Those that are finished and not wholly delivered.
+    closing: BTreeMap<StreamNo, StreamKey>,
     /// Our subscriptions at the peer, and its PUBLISHes, in order.
     upstream: Vec<(RequestId, Upstream)>,
     ingests: BTreeMap<StreamNo, Ingest>,
@@ -81,7 +87,9 @@ impl Peer {
             kind,
             outbox: Outbox::new(policy),
             served: BTreeMap::new(),
+            opening: BTreeMap::new(),
             streams: BTreeMap::new(),
+            closing: BTreeMap::new(),
             upstream: Vec::new(),
             ingests: BTreeMap::new(),
             announced: BTreeMap::new(),
@@ -92,10 +100,11 @@ impl Peer {
     }
 
     /// What must be gone when nobody wants anything: its names and how many there are.
-    pub(crate) fn holdings(&self) -> [(&'static str, usize); 7] {
+    pub(crate) fn holdings(&self) -> [(&'static str, usize); 8] {
         [
             ("subscriptions served", self.served.len()),
             ("streams open", self.streams.len()),
+            ("streams to be opened", self.opening.len()),
             ("subscriptions of ours", self.upstream.len()),
             ("streams read", self.ingests.len()),
             ("data streams of the peer", self.wire.open_incoming()),
@@ -105,8 +114,17 @@ impl Peer {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.timeouts().into_iter().filter_map(|(_, at)| at).min()
+    }
+
+    /// What must be done when.
+    pub(crate) fn timeouts(&self) -> [(&'static str, Option<Instant>); 3] {
         let endings = self.upstream.iter().filter_map(|(_, upstream)| Some(upstream.ending?.until));
-        endings.chain(self.outbox.poll_timeout()).chain(self.wire.poll_timeout()).min()
+        [
+            ("the end of a subscription", endings.min()),
+            ("the outbox", self.outbox.poll_timeout()),
+            ("the wire", self.wire.poll_timeout()),
+        ]
     }
 
     pub(crate) fn handle_timeout(&mut self, core: &mut Core, link: &mut Link) {
@@ -194,8 +212,15 @@ impl Peer {
                 let found = self.streams.iter().find(|(_, no)| **no == stream);
                 if let Some((key, _)) = found.map(|(key, no)| (*key, *no)) {
                     self.streams.remove(&key);
+                    self.closing.remove(&stream);
                     self.outbox.handle_stopped(key);
                     link.reset(self.wire.side, stream, ResetCode::CANCELLED);
+                }
+            }
+            Said::Delivered { stream } => {
+                if let Some(key) = self.closing.remove(&stream) {
+                    self.streams.remove(&key);
+                    self.outbox.handle_delivered(key);
                 }
             }
             Said::Datagram { request, datagram } => {
@@ -374,7 +399,9 @@ impl Peer {
         if let Some(served) = self.served.remove(&id) {
             let track = served.track.and_then(|track| core.tracks.get(&track));
             for key in self.outbox.unsubscribe(id, track) {
+                self.opening.remove(&key);
                 if let Some(no) = self.streams.remove(&key) {
+                    self.closing.remove(&no);
                     link.reset(self.wire.side, no, ResetCode::CANCELLED);
                 }
             }
@@ -513,7 +540,7 @@ impl Peer {
             core.router.handle_forward(self.id, request, id, false);
         }
         let track_alias = self.wire.session.allocate_alias();
-        let wanted = wanted(track_alias, &parameters, track, &core.policy);
+        let wanted = wanted(track_alias, &parameters, track);
         let (largest_object, properties) = (track.largest(), track.properties().clone());
         self.outbox.subscribe(request, id, track, wanted);
         let parameters = Parameters { largest_object, ..Parameters::default() };
@@ -564,7 +591,7 @@ impl Peer {
         served.parameters = Parameters { forward, ..ok.parameters };
         let Some(track) = served.track else { return };
         let Some(held) = core.tracks.get(&track) else { return };
-        let wanted = wanted(alias, &served.parameters, held, &core.policy);
+        let wanted = wanted(alias, &served.parameters, held);
         self.outbox.subscribe(id, track, held, wanted);
         if wanted.forward {
             core.router.handle_forward(self.id, id, track, true);
@@ -576,11 +603,14 @@ impl Peer {
     /// Hands the link what it takes now. `true`: something was done.
     pub(crate) fn pump(&mut self, core: &mut Core, link: &mut Link) -> bool {
         let now = core.timeline.now();
-        self.outbox.unblock();
+        self.poll_opening(link);
+        let mut busy = false;
+        for action in self.outbox.unblock(now) {
+            busy |= self.act(action, &mut core.router, link);
+        }
         let mut ids: Vec<TrackId> = self.outbox.tracks().map(|(_, track)| track).collect();
         ids.sort_unstable();
         ids.dedup();
-        let mut busy = false;
         for id in &ids {
             if let Some(track) = core.tracks.get(id) {
                 for action in self.outbox.look(*id, track, now) {
@@ -598,8 +628,11 @@ impl Peer {
             let Some(Action::Write { stream, chunks }) = self.outbox.poll(id, track) else {
                 return busy;
             };
-            let no = self.streams.get(&stream).copied();
-            let Some(taken) = no.and_then(|no| link.write(self.wire.side, no, &chunks)) else {
+            let taken = match self.streams.get(&stream) {
+                Some(no) => link.write(self.wire.side, *no, &chunks),
+                None => self.opening.contains_key(&stream).then_some(0),
+            };
+            let Some(taken) = taken else {
                 self.outbox.handle_stopped(stream);
                 self.streams.remove(&stream);
                 continue;
@@ -613,19 +646,45 @@ impl Peer {
         }
     }
 
+    /// Opens as many streams as the peer allows.
+    fn poll_opening(&mut self, link: &mut Link) {
+        while link.open_data_streams(self.wire.side) < STREAMS
+            && let Some((key, priority)) = self.opening.pop_first()
+        {
+            let no = link.open(self.wire.side, Class::Data, priority);
+            self.streams.insert(key, no);
+            self.outbox.handle_opened(key);
+        }
+    }
+
     fn act(&mut self, action: Action, router: &mut Router, link: &mut Link) -> bool {
         let side = self.wire.side;
         match action {
             Action::Open { stream, priority } => {
-                self.streams.insert(stream, link.open(side, Class::Data, priority));
+                self.opening.insert(stream, priority);
+                self.poll_opening(link);
+            }
+            Action::Priority { stream, priority } => {
+                if let Some(no) = self.streams.get(&stream) {
+                    link.set_priority(side, *no, priority);
+                } else if let Some(held) = self.opening.get_mut(&stream) {
+                    *held = priority;
+                }
             }
             Action::Finish(stream) => {
-                if let Some(no) = self.streams.remove(&stream) {
-                    link.finish(side, no);
+                if let Some(no) = self.streams.get(&stream) {
+                    link.finish(side, *no);
+                    if self.outbox.awaits_delivery(stream) {
+                        self.closing.insert(*no, stream);
+                    } else {
+                        self.streams.remove(&stream);
+                    }
                 }
             }
             Action::Reset(stream, code) => {
+                self.opening.remove(&stream);
                 if let Some(no) = self.streams.remove(&stream) {
+                    self.closing.remove(&no);
                     link.reset(side, no, code);
                 }
             }
@@ -655,23 +714,16 @@ fn come_live(track: &mut Track, properties: Properties, largest: Option<Location
 
 /// What a subscription is given ("Subscription Filters", "Delivery Timeouts and Data
 /// Reliability").
-fn wanted(alias: u64, parameters: &Parameters, track: &Track, policy: &Policy) -> Subscription {
-    let properties = track.properties();
-    let timeouts = [
-        parameters.object_delivery_timeout,
-        parameters.subgroup_delivery_timeout,
-        properties.int(property::OBJECT_DELIVERY_TIMEOUT),
-        properties.int(property::SUBGROUP_DELIVERY_TIMEOUT),
-    ];
+fn wanted(alias: u64, parameters: &Parameters, track: &Track) -> Subscription {
     let range = range(parameters.locations(), track.largest());
     Subscription {
         alias,
         start: range.map(|range| range.start),
-        end_group: range.map(|range| range.end.group).filter(|group| *group < u64::MAX),
+        end: range.map(|range| range.end).filter(|end| *end != Location::LAST),
         priority: parameters.subscriber_priority.unwrap_or(128),
         order: parameters.group_order.unwrap_or(GroupOrder::Ascending),
         forward: parameters.forward.unwrap_or(true),
-        expiry: policy.expiry(timeouts),
+        timeouts: DeliveryTimeouts::new(track.properties(), parameters),
     }
 }
 

@@ -123,7 +123,11 @@ impl Publisher {
             Said::Subgroup { .. } | Said::Fetch { .. } | Said::Datagram { .. } => {
                 self.timeline.violate(&self.name, "objects come to a publisher");
             }
-            Said::Bytes { .. } | Said::Fin { .. } | Said::Reset { .. } | Said::Closed => {}
+            Said::Bytes { .. }
+            | Said::Fin { .. }
+            | Said::Reset { .. }
+            | Said::Delivered { .. }
+            | Said::Closed => {}
         }
         self.produce(link);
     }

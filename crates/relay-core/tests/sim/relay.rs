@@ -215,6 +215,20 @@ impl Relay {
             | RouteAction::Reject(id, ..)
             | RouteAction::End(id, ..) => *id,
         };
+        let Core { name, timeline, router, .. } = &self.core;
+        let what = match &action {
+            RouteAction::Subscribe(_, _, upstream) => Some(format!("subscribe to {}", upstream.name)),
+            RouteAction::Unsubscribe(_, track) => Some(format!("unsubscribe track {}", track.0)),
+            RouteAction::Forward(_, track, forward) => {
+                let name = router.name(*track).map(ToString::to_string).unwrap_or_default();
+                Some(format!("forward {forward} for {name}"))
+            }
+            RouteAction::End(_, request, _, code) => Some(format!("end of request {request}: {code}")),
+            _ => None,
+        };
+        if let Some(what) = what {
+            timeline.note(name, format_args!("to session {}: {what}", id.0));
+        }
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.carry_out(action, &mut self.core, links.get_mut(peer.link));
         }
@@ -227,6 +241,22 @@ impl Relay {
             links.get_mut(peer.link).close(peer.wire.side, code, after);
         }
         self.peers.clear();
+    }
+
+    /// Who wants something done now, though it was just asked.
+    pub(crate) fn tell_who_is_busy(&self) {
+        let Core { name, timeline, router, .. } = &self.core;
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= timeline.now());
+        if due(router.poll_timeout()) {
+            timeline.note(name, "the router is due");
+        }
+        for peer in self.peers.values() {
+            for (what, at) in peer.timeouts() {
+                if due(at) {
+                    timeline.note(name, format_args!("session {}: {what} is due", peer.id.0));
+                }
+            }
+        }
     }
 
     /// What must hold at any time.

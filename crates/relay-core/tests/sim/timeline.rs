@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt::{Display, Write};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Lines kept: the beginning, which says who is who, and the end.
 const BEGINNING: usize = 40;
@@ -48,12 +48,6 @@ impl Timeline {
 
     pub(crate) fn now(&self) -> Instant {
         self.0.borrow().now
-    }
-
-    /// Virtual time since the run began.
-    pub(crate) fn elapsed(&self) -> Duration {
-        let lines = self.0.borrow();
-        lines.now - lines.start
     }
 
     /// Something happened to somebody.

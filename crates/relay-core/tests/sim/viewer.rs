@@ -113,7 +113,7 @@ impl Viewer {
                 }
             }
             Said::Datagram { request, datagram } => self.datagram(request, &datagram),
-            Said::Fetch { .. } | Said::Stopped { .. } | Said::Closed => {}
+            Said::Fetch { .. } | Said::Stopped { .. } | Said::Delivered { .. } | Said::Closed => {}
         }
         self.wire.flush(link);
     }

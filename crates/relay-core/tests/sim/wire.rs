@@ -45,6 +45,10 @@ pub(crate) enum Said {
     Stopped {
         stream: StreamNo,
     },
+    /// The peer has all of a data stream of ours.
+    Delivered {
+        stream: StreamNo,
+    },
     Datagram {
         request: RequestId,
         datagram: Datagram,
@@ -165,6 +169,7 @@ impl Wire {
                     self.session.handle_stream_stopped(*id, code);
                 }
             }
+            Arrival::Delivered { stream } => self.said.push_back(Said::Delivered { stream }),
             Arrival::Datagram(bytes) => self.handle_datagram(bytes),
             Arrival::Closed { code } => {
                 self.is_closed = true;

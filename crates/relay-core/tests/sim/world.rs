@@ -128,7 +128,7 @@ const WATCH: Duration = Duration::from_millis(1500);
 /// Longest that anything of anyone may be left.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Steps of a run; more of them mean that it runs in circles.
-const MAX_STEPS: u64 = 300_000;
+const MAX_STEPS: u64 = 100_000;
 
 fn ms(range: std::ops::Range<u64>, rng: &mut Rng) -> Duration {
     Duration::from_millis(rng.between(range.start, range.end - 1))
@@ -268,7 +268,32 @@ impl World {
             self.step();
             self.steps += 1;
             if self.steps > MAX_STEPS {
+                self.tell_who_is_busy();
                 self.timeline.violate("world", "runs in circles");
+            }
+        }
+    }
+
+    /// Who wants something done now, though it was just asked.
+    fn tell_who_is_busy(&self) {
+        let now = self.timeline.now();
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        for (id, ends) in &self.links.open {
+            if due(ends.link.next_time()) {
+                self.timeline.note(format!("link{id}"), "is due");
+            }
+        }
+        for relay in self.relays.iter().flatten() {
+            relay.tell_who_is_busy();
+        }
+        for (_, publisher) in self.publishers.iter().filter_map(|client| client.now.as_ref()) {
+            if due(publisher.poll_timeout()) {
+                self.timeline.note(&publisher.name, "is due");
+            }
+        }
+        for (_, viewer) in self.viewers.iter().filter_map(|client| client.now.as_ref()) {
+            if due(viewer.poll_timeout()) {
+                self.timeline.note(&viewer.name, "is due");
             }
         }
     }
