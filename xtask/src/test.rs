@@ -150,7 +150,7 @@ fn docs(run: &mut Run) -> Result<()> {
 /// Somebody else's tests of our relay.
 fn interop(run: &mut Run) -> Result<()> {
     let Some((passed, failed)) = interop::test_relay(run.stop())? else { return Ok(()) };
-    run.count(Counts { passed, failed });
+    run.count(Counts { passed: passed as u64, failed: failed as u64 });
     ensure!(failed == 0, "{failed} of moq-interop-client's tests failed");
     Ok(())
 }
