@@ -145,8 +145,7 @@ impl Load {
             media: self.options.media.clone(),
         };
         let publisher = Publisher::start(publishing);
-        self.publisher =
-            Some(publisher.map_err(|reason| LoadError::Publish { relay, reason })?);
+        self.publisher = Some(publisher.map_err(|reason| LoadError::Publish { relay, reason })?);
         Ok(())
     }
 
@@ -164,10 +163,11 @@ impl Load {
         let (leave, stop) = oneshot::channel();
         let name = &self.names[broadcast];
         let first = broadcast * self.options.media.tracks();
-        let tracks = self.options.media.kinds().into_iter().enumerate().map(|(index, (track, _))| {
-            let track = FullTrackName::new(name.clone(), track.to_owned());
-            (first + index, track.expect("short names"))
-        });
+        let tracks =
+            self.options.media.kinds().into_iter().enumerate().map(|(index, (track, _))| {
+                let track = FullTrackName::new(name.clone(), track.to_owned());
+                (first + index, track.expect("short names"))
+            });
         let entry = &mut self.crowds[crowd];
         let order = Order {
             url: entry.urls[self.started % entry.urls.len()].clone(),
@@ -369,11 +369,7 @@ impl Target {
     /// A target's timings, while nobody has settled yet.
     fn of(crowd: &Crowd) -> Self {
         let lateness = crowd.shared.lateness.lock().unwrap_or_else(PoisonError::into_inner);
-        Self {
-            name: crowd.name.clone(),
-            lateness: Percentiles::of(&lateness),
-            ..Self::default()
-        }
+        Self { name: crowd.name.clone(), lateness: Percentiles::of(&lateness), ..Self::default() }
     }
 
     /// Adds a viewer's account, for the measured time and for all of its time.

@@ -266,11 +266,7 @@ impl Target {
         let _ = writeln!(
             text,
             "  lateness    p50 {:.2} p90 {:.2} p99 {:.2} max {:.1} ms; worst viewer's p99 {:.1}",
-            lateness.p50_ms,
-            lateness.p90_ms,
-            lateness.p99_ms,
-            lateness.max_ms,
-            self.worst_p99_ms
+            lateness.p50_ms, lateness.p90_ms, lateness.p99_ms, lateness.max_ms, self.worst_p99_ms
         );
         let _ = writeln!(
             text,

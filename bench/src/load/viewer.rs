@@ -317,9 +317,9 @@ impl Reader {
             follow.handle(chunk, |arrived| {
                 let Account { tracks, lateness, joined, .. } = &mut *account;
                 let books = &mut tracks[*track].books;
-                let stamp = arrived.stamp.filter(|stamp| {
-                    (stamp.group, stamp.object) == (header.group, arrived.object)
-                });
+                let stamp = arrived
+                    .stamp
+                    .filter(|stamp| (stamp.group, stamp.object) == (header.group, arrived.object));
                 let Some(stamp) = stamp else {
                     books.altered += 1;
                     return;

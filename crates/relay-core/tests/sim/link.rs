@@ -50,13 +50,27 @@ impl std::fmt::Display for StreamNo {
 /// What reaches an end.
 #[derive(Clone, Debug)]
 pub(crate) enum Arrival {
-    Bytes { stream: StreamNo, bytes: Bytes, fin: bool },
-    Reset { stream: StreamNo, code: ResetCode },
-    Stop { stream: StreamNo, code: ResetCode },
+    Bytes {
+        stream: StreamNo,
+        bytes: Bytes,
+        fin: bool,
+    },
+    Reset {
+        stream: StreamNo,
+        code: ResetCode,
+    },
+    Stop {
+        stream: StreamNo,
+        code: ResetCode,
+    },
     /// The peer has all of a data stream.
-    Delivered { stream: StreamNo },
+    Delivered {
+        stream: StreamNo,
+    },
     Datagram(Bytes),
-    Closed { code: Option<SessionCode> },
+    Closed {
+        code: Option<SessionCode>,
+    },
 }
 
 /// What a path is like.

@@ -11,8 +11,8 @@ use moqt::{
     SubscribeTracks,
 };
 use relay_core::{
-    Action, DeliveryTimeouts, FeedId, Outbox, Peer as Kind, Policy, RouteAction, Router, SessionId, StreamKey,
-    Subscription, Track, TrackId,
+    Action, DeliveryTimeouts, FeedId, Outbox, Peer as Kind, Policy, RouteAction, Router, SessionId,
+    StreamKey, Subscription, Track, TrackId,
 };
 
 use crate::link::{Class, Link, StreamNo};

@@ -217,13 +217,17 @@ impl Relay {
         };
         let Core { name, timeline, router, .. } = &self.core;
         let what = match &action {
-            RouteAction::Subscribe(_, _, upstream) => Some(format!("subscribe to {}", upstream.name)),
+            RouteAction::Subscribe(_, _, upstream) => {
+                Some(format!("subscribe to {}", upstream.name))
+            }
             RouteAction::Unsubscribe(_, track) => Some(format!("unsubscribe track {}", track.0)),
             RouteAction::Forward(_, track, forward) => {
                 let name = router.name(*track).map(ToString::to_string).unwrap_or_default();
                 Some(format!("forward {forward} for {name}"))
             }
-            RouteAction::End(_, request, _, code) => Some(format!("end of request {request}: {code}")),
+            RouteAction::End(_, request, _, code) => {
+                Some(format!("end of request {request}: {code}"))
+            }
             _ => None,
         };
         if let Some(what) = what {

@@ -37,8 +37,10 @@ pub(super) use past::{Answer, Ask, AskedStream};
 
 /// How long we stay with a peer that said GOAWAY without saying how long.
 const GOAWAY_PATIENCE: Duration = Duration::from_secs(10);
-/// How often figures are brought up to date and the send window is fitted to the path.
+/// How often the send window is fitted to the path, and what has a time is looked at.
 const TICK: Duration = Duration::from_millis(250);
+/// How many of these pass between two times that figures are brought up to date.
+const FIGURES_EVERY: u32 = 2;
 /// Streams a publisher may have open towards us.
 const PUBLISHER_STREAMS: u32 = 512;
 
@@ -124,6 +126,7 @@ pub(super) async fn run(
         delivered,
         deliveries,
         served: HashMap::new(),
+        done: Vec::new(),
         upstream: HashMap::new(),
         ingests: Vec::new(),
         streams_seen: HashMap::new(),
@@ -135,6 +138,9 @@ pub(super) async fn run(
         pasts: Pasts::default(),
         asked: HashMap::new(),
         tick: Box::pin(tokio::time::sleep(TICK)),
+        // At the first poll.
+        tick_due: Instant::now(),
+        ticks: 0,
         expiry: None,
         moving: None,
         leaving: None,
@@ -173,6 +179,8 @@ struct Session {
     deliveries: mpsc::UnboundedReceiver<StreamKey>,
     /// The peer's subscriptions, and ours by PUBLISH.
     served: HashMap<RequestId, Served>,
+    /// Those of them that PUBLISH_DONE ended just now.
+    done: Vec<RequestId>,
     /// Our subscriptions at the peer, and the peer's by PUBLISH.
     upstream: HashMap<RequestId, TrackId>,
     /// The subgroups that are being read for them.
@@ -194,6 +202,8 @@ struct Session {
     /// What other sessions asked the peer through us.
     asked: HashMap<RequestId, mpsc::UnboundedSender<AskedStream>>,
     tick: Pin<Box<tokio::time::Sleep>>,
+    tick_due: Instant,
+    ticks: u32,
     expiry: Option<(Instant, Pin<Box<tokio::time::Sleep>>)>,
     /// The peer said GOAWAY: until when we stay at the latest.
     moving: Option<Instant>,
@@ -270,21 +280,9 @@ impl Session {
     /// `true`: the session may end, all it gave us is had elsewhere.
     fn poll_timers(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         self.end_late(now);
-        while self.tick.as_mut().poll(cx).is_ready() {
-            self.tick.as_mut().reset((now + TICK).into());
-            self.publish_figures(now);
-            self.forget_unheard();
-            if self.leaving.is_some_and(|until| now >= until) {
-                let reason = "this relay leaves, and waited long enough";
-                self.driver.session_mut().close(SessionCode::GOAWAY_TIMEOUT, reason);
-                cx.waker().wake_by_ref();
-            }
-            if let Some(until) = self.moving {
-                let relieved = lock(&self.node.router).is_relieved(self.id);
-                if relieved && self.node.has_other_uplink(self.id) || now >= until {
-                    return true;
-                }
-            }
+        // Its waker stands until it is due: polling it at every wake would be for nothing.
+        if now >= self.tick_due && self.poll_tick(cx, now) {
+            return true;
         }
         let expiry = self.outbox.poll_timeout();
         if self.expiry.as_ref().map(|(at, _)| *at) != expiry {
@@ -299,9 +297,32 @@ impl Session {
         false
     }
 
+    /// `true`: the session may end.
+    fn poll_tick(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        self.tick_due = now + TICK;
+        self.ticks = self.ticks.wrapping_add(1);
+        self.tick.as_mut().reset(self.tick_due.into());
+        if self.tick.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        let connection = self.driver.connection();
+        connection.limit_unsent(connection.path_stats().cwnd);
+        if self.ticks.is_multiple_of(FIGURES_EVERY) {
+            self.publish_figures(now);
+        }
+        self.forget_unheard();
+        if self.leaving.is_some_and(|until| now >= until) {
+            let reason = "this relay leaves, and waited long enough";
+            self.driver.session_mut().close(SessionCode::GOAWAY_TIMEOUT, reason);
+            cx.waker().wake_by_ref();
+        }
+        self.moving.is_some_and(|until| {
+            let relieved = lock(&self.node.router).is_relieved(self.id);
+            relieved && self.node.has_other_uplink(self.id) || now >= until
+        })
+    }
+
     fn publish_figures(&mut self, now: Instant) {
-        let path = self.driver.connection().path_stats();
-        self.driver.connection().limit_unsent(path.cwnd);
         for (id, bytes) in self.outbox.take_track_bytes().collect::<Vec<_>>() {
             if let Some(track) = self.tracks.get(&id) {
                 track.bytes_out.fetch_add(bytes, Ordering::Relaxed);

@@ -291,8 +291,26 @@ impl Session {
         for action in self.outbox.unblock(now) {
             said |= self.act(action)?;
         }
-        let tracks: Vec<_> = self.tracks.values().cloned().collect();
-        for track in &tracks {
+        // Taken out, so that nothing need be counted up and down for every wake.
+        let tracks = std::mem::take(&mut self.tracks);
+        let pumped = self.pump_tracks(cx, &tracks, now);
+        debug_assert!(self.tracks.is_empty(), "subscriptions begin and end outside");
+        self.tracks = tracks;
+        said |= pumped?;
+        for request in std::mem::take(&mut self.done) {
+            self.forget_served(request);
+        }
+        Ok(said)
+    }
+
+    fn pump_tracks(
+        &mut self,
+        cx: &mut Context<'_>,
+        tracks: &HashMap<TrackId, Arc<SharedTrack>>,
+        now: Instant,
+    ) -> Result<bool, Error> {
+        let mut said = false;
+        for track in tracks.values() {
             let actions = self.outbox.look(track.id, &track.read(), now);
             for action in actions {
                 said |= self.act(action)?;
@@ -301,7 +319,7 @@ impl Session {
         loop {
             self.poll_opening(cx)?;
             let most_urgent = tracks
-                .iter()
+                .values()
                 .filter_map(|track| Some((self.outbox.urgency(track.id, &track.read())?, track)))
                 .max_by_key(|(urgency, _)| *urgency);
             let Some((_, track)) = most_urgent else { return Ok(said) };
@@ -423,7 +441,7 @@ impl Session {
                     let session = self.id;
                     self.node.route(|router, _| router.handle_unsubscribe(session, request, track));
                 }
-                self.forget_served(request);
+                self.done.push(request);
                 return Ok(true);
             }
             Action::Write { .. } => {}
