@@ -97,8 +97,7 @@ struct Viewer {
 }
 
 impl Viewer {
-    fn new(track: &Track) -> Self {
-        let max_latency = Duration::from_secs(1 << 30);
+    fn new(track: &Track, max_latency: Duration) -> Self {
         let mut outbox = Outbox::new(Policy { max_latency, ..Policy::default() });
         let wanted = Subscription {
             alias: 3,
@@ -232,9 +231,24 @@ struct World {
     sending: BTreeMap<(u64, (u64, u64)), Sending>,
     /// How many objects of each subgroup are published yet.
     edge: BTreeMap<(u64, u64), usize>,
+    plan: Plan,
+}
+
+/// What kind of run it is.
+#[derive(Clone, Copy)]
+struct Plan {
     /// Every source sends subgroups from their start.
     from_start: bool,
+    limits: CacheLimits,
+    max_latency: Duration,
 }
+
+/// Nothing is evicted or late.
+const PATIENT: Plan = Plan {
+    from_start: false,
+    limits: CacheLimits { bytes: 1 << 24, age: Duration::from_secs(1 << 20) },
+    max_latency: Duration::from_secs(1 << 30),
+};
 
 impl World {
     /// Subgroups of which something is published.
@@ -261,7 +275,7 @@ impl World {
     fn send(&mut self, source: u64, key: (u64, u64), bytes: usize, from: usize) {
         let edge = self.edge[&key];
         if !self.sending.contains_key(&(source, key)) {
-            let from = if self.from_start { 0 } else { from.min(edge - 1) };
+            let from = if self.plan.from_start { 0 } else { from.min(edge - 1) };
             let (header, bytes, ends) = self.published.stream(key, from);
             let opened = self.track.open(SessionId(source), header, self.now).unwrap();
             let Some(feed) = opened else { return };
@@ -309,11 +323,11 @@ impl World {
             }
             Step::Wait(ms) => {
                 // Whoever is silent for long is given up, and what it was at may be lost.
-                let ms = if self.from_start { ms % 2 } else { ms };
+                let ms = if self.plan.from_start { ms % 2 } else { ms };
                 self.now += Duration::from_millis(ms);
                 self.track.evict(self.now);
             }
-            Step::Join => viewers[1] = Viewer::new(&self.track),
+            Step::Join => viewers[1] = Viewer::new(&self.track, self.plan.max_latency),
         }
         for viewer in viewers.iter_mut() {
             viewer.run(&self.track, 0, self.now);
@@ -330,16 +344,15 @@ fn run(
     layers: u64,
     properties: bool,
     steps: &[Step],
-    from_start: bool,
+    plan: Plan,
 ) -> Result<(), TestCaseError> {
     let published = Published::new(groups, layers, properties);
-    let limits = CacheLimits { bytes: 1 << 24, age: Duration::from_secs(1 << 20) };
-    let mut track = Track::new(limits);
+    let mut track = Track::new(plan.limits);
     track.handle_live(None);
-    let mut viewers = [Viewer::new(&track), Viewer::new(&track)];
+    let mut viewers = [0, 1].map(|_| Viewer::new(&track, plan.max_latency));
     let edge = published.subgroups.keys().map(|key| (*key, 0)).collect();
     let (now, sending) = (Instant::now(), BTreeMap::new());
-    let mut world = World { published, track, now, sending, edge, from_start };
+    let mut world = World { published, track, now, sending, edge, plan };
     for (index, step) in steps.iter().enumerate() {
         world.go(step, &mut viewers);
         if index % 16 == 0 {
@@ -351,7 +364,7 @@ fn run(
     for source in 0..4 {
         world.go(&Step::Leave { source }, &mut viewers);
     }
-    world.from_start = true;
+    world.plan.from_start = true;
     for key in world.begun() {
         for _ in 0..2000 {
             world.send(9, key, 700, 0);
@@ -364,7 +377,7 @@ fn run(
     let whole = viewers[0].check(&world.published);
     viewers[1].run(&world.track, usize::MAX, world.now);
     viewers[1].check(&world.published);
-    if from_start {
+    if plan.from_start {
         let all = world
             .published
             .subgroups
@@ -386,7 +399,7 @@ proptest! {
         properties: bool,
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        run(&groups, layers, properties, &steps, false)?;
+        run(&groups, layers, properties, &steps, PATIENT)?;
     }
 
     #[test]
@@ -396,6 +409,21 @@ proptest! {
         properties: bool,
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        run(&groups, layers, properties, &steps, true)?;
+        run(&groups, layers, properties, &steps, Plan { from_start: true, ..PATIENT })?;
+    }
+
+    #[test]
+    fn the_books_balance_however_little_is_kept_and_however_late_it_is(
+        groups in prop::collection::vec(prop::collection::vec(0usize..1500, 1..8), 1..8),
+        layers in 1u64..3,
+        properties: bool,
+        steps in prop::collection::vec(step(), 1..120),
+        bytes in 3_000u64..30_000,
+        age in 0u64..2000,
+        max_latency in 50u64..3000,
+    ) {
+        let limits = CacheLimits { bytes, age: Duration::from_millis(age) };
+        let max_latency = Duration::from_millis(max_latency);
+        run(&groups, layers, properties, &steps, Plan { from_start: false, limits, max_latency })?;
     }
 }
