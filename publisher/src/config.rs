@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser};
-use moqt::Namespace;
+use moqt::{Namespace, Version};
 use transport::{ClientTls, Fingerprint};
 use url::Url;
 
@@ -59,6 +59,9 @@ struct Args {
     /// Trust whatever certificate the relay shows
     #[arg(long)]
     tls_disable_verify: bool,
+    /// Speak this draft only: moqt-18, moqt-22 or moqt-16; repeatable, most preferred first
+    #[arg(long, value_name = "DRAFT", value_parser = version)]
+    moqt_version: Vec<Version>,
     /// Wait for a relay or server that has never answered, instead of giving up after 10 s
     #[arg(long)]
     retry_forever: bool,
@@ -74,6 +77,8 @@ pub(crate) struct Config {
     pub(crate) relay: Url,
     pub(crate) name: Namespace,
     pub(crate) tls: ClientTls,
+    /// The drafts to offer, most preferred first.
+    pub(crate) versions: Vec<Version>,
     /// Never give up on what has never worked.
     pub(crate) retry_forever: bool,
     /// Latency target for players, in milliseconds.
@@ -106,6 +111,10 @@ impl TryFrom<Args> for Config {
                 "--tls-disable-verify would make --tls-fingerprint meaningless; leave one out",
             ));
         }
+        let versions = match args.moqt_version {
+            versions if versions.is_empty() => Version::ALL.to_vec(),
+            versions => versions,
+        };
         Ok(Self {
             source,
             relay: args.relay,
@@ -114,6 +123,7 @@ impl TryFrom<Args> for Config {
                 fingerprints: args.tls_fingerprint,
                 disable_verify: args.tls_disable_verify,
             },
+            versions,
             retry_forever: args.retry_forever,
             target_latency: args.target_latency,
         })
@@ -127,6 +137,13 @@ fn relay(text: &str) -> Result<Url, String> {
         return Err(forms.into());
     }
     Ok(url)
+}
+
+fn version(text: &str) -> Result<Version, String> {
+    Version::from_alpn(text).ok_or_else(|| {
+        let names: Vec<_> = Version::ALL.iter().map(|version| version.alpn()).collect();
+        format!("this program speaks {}", names.join(", "))
+    })
 }
 
 fn broadcast(text: &str) -> Result<Namespace, String> {
@@ -353,6 +370,7 @@ mod tests {
             (&["--url", "test:", "--name", ""], &[], "empty"),
             (&["--url", "test:?fps=x"], &[], "fps=x"),
             (&["--url", "test:", "--tls-fingerprint", "12"], &[], "64 hex digits"),
+            (&["--url", "test:", "--moqt-version", "moqt-17"], &[], "speaks moqt-18, moqt-22"),
             (&["--url", "test:"], &[("WEIR_RELAY", "nowhere")], "WEIR_RELAY"),
             (&["--url", "test:"], &[("WEIR_LOOP", "maybe")], "WEIR_LOOP"),
             (&["--url", "test:", "--config", path], &[], "target-latency"),

@@ -7,8 +7,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{info, warn};
-use transport::Backoff;
-use transport::publish::{Broadcast, PublishOptions, PublishStatus, publish};
+use transport::publish::{Broadcast, PublishOptions, PublishStatus, endpoint_options, publish_on};
+use transport::{Backoff, Endpoint};
 
 use crate::config::Config;
 use crate::packager::{Packager, Report};
@@ -42,15 +42,17 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let (link_changed, mut link) = watch::channel(Link::default());
     let (shutdown, asked) = oneshot::channel::<()>();
     let options = PublishOptions { relay: config.relay.clone(), tls: config.tls };
-    let mut publishing = tokio::spawn(publish(
-        broadcast,
-        options,
-        async {
+    let endpoint = Endpoint::client(endpoint_options().versions(config.versions))?;
+    let mut publishing = tokio::spawn(async move {
+        let shutdown = async {
             // A sender that is gone asks as well as one that speaks.
             let _ = asked.await;
-        },
-        move |status| handle_status(&link_changed, status),
-    ));
+        };
+        let tell = move |status| handle_status(&link_changed, status);
+        let result = publish_on(&endpoint, broadcast, options, shutdown, tell).await;
+        endpoint.wait_idle().await;
+        result
+    });
 
     let mut interrupt = signal(SignalKind::interrupt()).context("no SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("no SIGTERM")?;

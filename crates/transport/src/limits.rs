@@ -14,6 +14,8 @@ pub struct Limits {
     /// Data streams that wait for the answer which names their track alias. More are turned away
     /// with CANCELLED ("Track Alias").
     pub waiting_streams: usize,
+    /// How long each of them waits before it is turned away too.
+    pub waiting_timeout: Duration,
     /// How long a data stream may take to say whose it is, once opened. Past it the session is
     /// closed with DATA_STREAM_TIMEOUT.
     pub header_timeout: Duration,
@@ -37,6 +39,7 @@ impl Default for Limits {
         Self {
             session: moqt::Limits::default(),
             waiting_streams: 64,
+            waiting_timeout: Duration::from_secs(5),
             header_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
             unsent_bytes: 4 << 20,

@@ -27,7 +27,7 @@ use url::Url;
 pub use broadcast::{Broadcast, GroupRequests, TrackOptions, TrackProducer};
 use session::{Said, Session, Stage};
 
-use crate::{ClientTls, Endpoint, EndpointConfig, Error, Route};
+use crate::{ClientTls, Endpoint, EndpointConfig, EndpointOptions, Error, Route};
 
 /// Where and how to publish.
 #[derive(Clone, Debug)]
@@ -71,15 +71,20 @@ pub async fn publish(
     shutdown: impl Future<Output = ()>,
     on_status: impl FnMut(PublishStatus),
 ) -> Result<(), Error> {
-    let endpoint = Endpoint::client(EndpointConfig {
-        idle_timeout: Duration::from_secs(5),
-        keep_alive: Duration::from_secs(1),
-        ..EndpointConfig::default()
-    })?;
+    let endpoint = Endpoint::client(endpoint_options())?;
     let result = publish_on(&endpoint, broadcast, options, shutdown, on_status).await;
     // The last words go out with the connection's end.
     endpoint.wait_idle().await;
     result
+}
+
+/// What suits a publisher's endpoint: a relay that is gone is noticed within seconds.
+pub fn endpoint_options() -> EndpointOptions {
+    EndpointOptions::from(EndpointConfig {
+        idle_timeout: Duration::from_secs(5),
+        keep_alive: Duration::from_secs(1),
+        ..EndpointConfig::default()
+    })
 }
 
 /// The same from an endpoint that has its own versions and limits.

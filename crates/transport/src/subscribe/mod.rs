@@ -2,7 +2,7 @@
 //!
 //! [`Subscriber`] is one session at a publisher or relay; any number of [`Subscription`]s and
 //! fetches run on it. Each has a queue of its own: one that is not read holds its own streams back
-//! by QUIC's flow control and nobody else's.
+//! by QUIC's flow control, and the others only once [`Limits::unread_bytes`] wait in all.
 
 mod read;
 mod run;

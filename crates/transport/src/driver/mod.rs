@@ -1,5 +1,7 @@
 //! Runs a [`moqt::Session`] over a [`Connection`].
 
+mod tasks;
+
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -12,13 +14,15 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use moqt::{
-    Alias, Config, Datagram, Event, FetchHeader, Output, ProtocolError, Request, RequestId,
-    ResetCode, Response, Session, SessionCode, StreamId, StreamKind, SubgroupHeader, Transcoder,
+    Alias, Config, Datagram, Event, Output, ProtocolError, Request, RequestId, ResetCode, Response,
+    Session, SessionCode, StreamId, SubgroupHeader, Transcoder,
 };
-
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{CANONICAL, Connection, Error, Limits, ReadError, RecvStream, SendStream, WriteError};
+use crate::{CANONICAL, Connection, Error, Limits, ReadError, RecvStream};
+use tasks::{
+    Begun, Command, Commands, Done, READ, Task, begin_within, let_end, write_control, write_request,
+};
 
 /// What the application gets.
 #[derive(Debug)]
@@ -60,78 +64,13 @@ pub enum DriverEvent {
 const LATE_STREAMS: Duration = Duration::from_secs(2);
 /// Subscriptions that were just ended, at most.
 const MAX_DONE: usize = 256;
-/// Most bytes read of a data stream before its header must be whole: six integers and a byte.
-const MAX_HEADER: usize = 64;
-/// How long a peer may take to end its side of a request that is over.
-const END_PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes asked for at once on control and request streams.
-const READ: usize = 16 * 1024;
 
-type Task = Pin<Box<dyn Future<Output = Done> + Send>>;
-
-/// What one of the driver's pieces of work came back with.
-enum Done {
-    AcceptedBi(Result<(SendStream, RecvStream), Error>),
-    AcceptedUni(Result<RecvStream, Error>),
-    Datagram(Result<Bytes, Error>),
-    /// A unidirectional stream's beginning was read.
-    Begun {
-        kind: Begun,
-        stream: RecvStream,
-        head: BytesMut,
-    },
-    /// A unidirectional stream ended or broke before its header was whole, which harms nobody.
-    Vanished,
-    /// A unidirectional stream began with something the draft does not allow.
-    Violation(ProtocolError),
-    Control(RecvStream, Result<Option<Bytes>, ReadError>),
-    Read(StreamId, RecvStream, Result<Option<Bytes>, ReadError>),
-    Opened(StreamId, Commands, Result<(SendStream, RecvStream), Error>),
-    OpenedControl(Commands, Result<SendStream, Error>),
-    /// The peer asked us to stop sending on a request stream.
-    Stopped(StreamId, ResetCode),
-    Nothing,
-}
-
-#[derive(Clone, Copy)]
-enum Begun {
-    Control,
-    Subgroup(SubgroupHeader),
-    Fetch(FetchHeader),
-}
-
-/// What a stream's writing task is told.
-enum Command {
-    Write(Bytes),
-    Reset(ResetCode),
-}
-
-/// A writing task's orders; when they end it finishes the stream.
-struct Commands {
-    orders: mpsc::UnboundedReceiver<Command>,
-    /// Bytes of the session that wait in orders.
-    unsent: Arc<AtomicUsize>,
-}
-
-impl Commands {
-    async fn next(&mut self) -> Option<Command> {
-        let command = self.orders.recv().await;
-        if let Some(Command::Write(bytes)) = &command {
-            self.unsent.fetch_sub(bytes.len(), Ordering::Relaxed);
-        }
-        command
-    }
-}
-
-impl Drop for Commands {
-    fn drop(&mut self) {
-        self.orders.close();
-        while let Ok(command) = self.orders.try_recv() {
-            if let Command::Write(bytes) = command {
-                self.unsent.fetch_sub(bytes.len(), Ordering::Relaxed);
-            }
-        }
-    }
+/// A subgroup whose alias no answer has named yet.
+struct Waiting {
+    until: Instant,
+    header: SubgroupHeader,
+    head: Bytes,
+    stream: RecvStream,
 }
 
 /// Runs a session. Call [`Driver::poll_next`] (or [`Driver::next`]) until it ends; command the
@@ -144,7 +83,8 @@ pub struct Driver {
     writing: HashMap<StreamId, mpsc::UnboundedSender<Command>>,
     /// Receiving sides of request streams are read by tasks; a forgotten one ends its task.
     reading: HashMap<StreamId, oneshot::Sender<ResetCode>>,
-    waiting: Vec<(u64, SubgroupHeader, Bytes, RecvStream)>,
+    /// Subgroups of unknown aliases, oldest first, and until when each may wait.
+    waiting: VecDeque<Waiting>,
     /// What the peer's data streams call our subscriptions.
     aliases: HashMap<RequestId, u64>,
     /// Subscriptions that PUBLISH_DONE ended, by alias, and until when its streams may be late.
@@ -185,7 +125,7 @@ impl Driver {
             control: None,
             writing: HashMap::new(),
             reading: HashMap::new(),
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             aliases: HashMap::new(),
             done: VecDeque::new(),
             silent: VecDeque::new(),
@@ -264,7 +204,9 @@ impl Driver {
             self.silent.pop_front();
         }
         let silent = self.silent.front().map(|(until, _)| *until);
-        let Some(at) = self.session.poll_timeout().into_iter().chain(silent).min() else {
+        let waiting = self.waiting.front().map(|waiting| waiting.until);
+        let timeout = self.session.poll_timeout();
+        let Some(at) = timeout.into_iter().chain(silent).chain(waiting).min() else {
             self.timer = None;
             return;
         };
@@ -277,6 +219,11 @@ impl Driver {
             self.timer = None;
             let now = Instant::now();
             self.session.handle_timeout(now);
+            while self.waiting.front().is_some_and(|waiting| now >= waiting.until) {
+                if let Some(mut waiting) = self.waiting.pop_front() {
+                    waiting.stream.stop(ResetCode::CANCELLED);
+                }
+            }
             if silent.is_some_and(|until| now >= until) {
                 let reason = "a request stream did not bring its request in time";
                 self.session.close(SessionCode::CONTROL_MESSAGE_TIMEOUT, reason);
@@ -380,8 +327,7 @@ impl Driver {
             }
             Done::AcceptedUni(accepted) => {
                 let (stream, coding) = (accepted?, self.connection.version().int_coding());
-                let begun = tokio::time::timeout(self.limits.header_timeout, begin(stream, coding));
-                self.spawn(async move { begun.await.unwrap_or_else(|_| Done::Violation(late())) });
+                self.spawn(begin_within(self.limits.header_timeout, stream, coding));
                 let c = self.connection.clone();
                 self.spawn(async move { Done::AcceptedUni(c.accept_uni().await) });
             }
@@ -497,7 +443,8 @@ impl Driver {
                 self.events.push_back(DriverEvent::Subgroup { request, header, head, stream });
             }
             Alias::Unknown if self.waiting.len() < self.limits.waiting_streams => {
-                self.waiting.push((header.track_alias, header, head, stream));
+                let until = Instant::now() + self.limits.waiting_timeout;
+                self.waiting.push_back(Waiting { until, header, head, stream });
             }
             Alias::Unknown => stream.stop(ResetCode::CANCELLED),
             Alias::Retired => match self.done_request(header.track_alias) {
@@ -546,12 +493,11 @@ impl Driver {
     }
 
     fn release_waiting(&mut self) {
-        let waiting = std::mem::take(&mut self.waiting);
-        for (alias, header, head, stream) in waiting {
-            if self.session.track_alias(alias) == Alias::Unknown {
-                self.waiting.push((alias, header, head, stream));
+        for waiting in std::mem::take(&mut self.waiting) {
+            if self.session.track_alias(waiting.header.track_alias) == Alias::Unknown {
+                self.waiting.push_back(waiting);
             } else {
-                self.handle_subgroup(header, head, stream);
+                self.handle_subgroup(waiting.header, waiting.head, waiting.stream);
             }
         }
     }
@@ -571,89 +517,5 @@ impl Driver {
     }
 }
 
-/// Reads and forgets what still comes on a request that is over. A STOP_SENDING could overtake our
-/// last word on it and would say that it was cancelled.
-async fn let_end(mut stream: RecvStream) {
-    let end = async { while let Ok(Some(_)) = stream.read_chunk(READ).await {} };
-    let _ = tokio::time::timeout(END_PATIENCE, end).await;
-}
-
-/// Writes what it is told until there is nothing more, or the peer stops it.
-async fn write_request(id: StreamId, mut stream: SendStream, mut commands: Commands) -> Done {
-    // Requests go out before any object ("Scheduling Algorithm").
-    stream.set_priority(i32::MAX - 1);
-    loop {
-        let command = tokio::select! {
-            biased;
-            command = commands.next() => command,
-            stopped = stream.stopped() => {
-                return match stopped {
-                    Ok(Some(code)) => Done::Stopped(id, code),
-                    _ => Done::Nothing,
-                };
-            }
-        };
-        match command {
-            Some(Command::Write(bytes)) => match stream.write_all(bytes).await {
-                Ok(()) => {}
-                Err(WriteError::Stopped(code)) => return Done::Stopped(id, code),
-                Err(WriteError::Gone(_)) => return Done::Nothing,
-            },
-            Some(Command::Reset(code)) => {
-                stream.reset(code);
-                return Done::Nothing;
-            }
-            None => {
-                stream.finish();
-                return Done::Nothing;
-            }
-        }
-    }
-}
-
-/// Writes what it is told and never finishes: closing the control stream would be a violation.
-async fn write_control(mut stream: SendStream, mut commands: Commands) -> Done {
-    while let Some(Command::Write(bytes)) = commands.next().await {
-        if stream.write_all(bytes).await.is_err() {
-            break;
-        }
-    }
-    std::future::pending().await
-}
-
-fn late() -> ProtocolError {
-    ProtocolError::new(
-        SessionCode::DATA_STREAM_TIMEOUT,
-        "a data stream did not bring its header in time",
-    )
-}
-
-/// Reads a unidirectional stream until it is known what it is.
-async fn begin(mut stream: RecvStream, coding: moqt::IntCoding) -> Done {
-    let mut head = BytesMut::new();
-    loop {
-        let begun = match StreamKind::peek(&head, coding) {
-            Ok(None) => Ok(None),
-            Ok(Some(StreamKind::Control)) => Ok(Some(Begun::Control)),
-            Ok(Some(StreamKind::Subgroup)) => {
-                SubgroupHeader::decode(&mut head, coding).map(|header| header.map(Begun::Subgroup))
-            }
-            Ok(Some(StreamKind::Fetch)) => {
-                FetchHeader::decode(&mut head, coding).map(|header| header.map(Begun::Fetch))
-            }
-            // Padding carries nothing; dropping the stream stops it.
-            Ok(Some(StreamKind::Padding)) => return Done::Vanished,
-            Err(error) => Err(error),
-        };
-        match begun {
-            Ok(Some(kind)) => return Done::Begun { kind, stream, head },
-            Err(error) => return Done::Violation(error),
-            Ok(None) if head.len() > MAX_HEADER => return Done::Vanished,
-            Ok(None) => {}
-        }
-        match stream.read_chunk(READ).await {
-            Ok(Some(bytes)) => head.extend_from_slice(&bytes),
-            Ok(None) | Err(_) => return Done::Vanished,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;
