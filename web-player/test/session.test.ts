@@ -1,5 +1,7 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
+import type { Codec } from "../src/moqt/codec";
 import { draft18 } from "../src/moqt/draft18";
+import { draft22 } from "../src/moqt/draft22";
 import { PublishDoneCode, RequestErrorCode, SessionCode, SessionError } from "../src/moqt/errors";
 import type { GoAway, SubscribeOk } from "../src/moqt/model";
 import { fullTrackName } from "../src/moqt/names";
@@ -17,12 +19,12 @@ const ok = (trackAlias: bigint, extra: Partial<SubscribeOk> = {}): SubscribeOk =
   ...extra,
 });
 
-function open() {
-  const peer = new Peer();
+function open(codec: Codec = draft18) {
+  const peer = new Peer(codec);
   const log: string[] = [];
   const closed: Error[] = [];
   const goAways: GoAway[] = [];
-  const session = new Session(peer.transport, draft18, "weir-test", {
+  const session = new Session(peer.transport, codec, "weir-test", {
     handleBytes: () => undefined,
     handleSetup: ({ implementation }) => log.push(`setup ${implementation}`),
     handleGoAway: (goAway) => goAways.push(goAway),
@@ -291,4 +293,32 @@ describe("a subscription", () => {
     await settle();
     expect(peer.closedWith?.closeCode).toBe(SessionCode.PROTOCOL_VIOLATION);
   });
+});
+
+test("in draft 22 a publisher may change a subscription by itself, and nothing is asked of the player", async () => {
+  const { peer, session, closed } = open(draft22);
+  const log: string[] = [];
+  session.subscribe(track, { rendezvousTimeout: 10_000n }, sink(log));
+  await settle();
+  const [request] = peer.requests;
+  expect(request?.messages).toEqual([
+    { kind: "subscribe", requestId: 0n, track, parameters: { rendezvousTimeout: 10_000n } },
+  ]);
+  request?.answer(ok(7n));
+  request?.answer({ kind: "publish-state-notify", parameters: { forward: false } });
+  await settle();
+  peer.openUni().write(hex("50 07 05 80 00 02 6869"));
+  await settle();
+  expect(log).toEqual(["ok 7", "open 5", "5/0 hi"]);
+  expect(closed).toEqual([]);
+});
+
+test("in draft 18 there is no such message", async () => {
+  const { peer, session, closed } = open();
+  session.subscribe(track, {}, sink([]));
+  await settle();
+  peer.requests[0]?.answer(ok(7n));
+  peer.requests[0]?.answer({ kind: "publish-state-notify", parameters: {} });
+  await settle();
+  expect(closed).toEqual([expect.objectContaining({ code: SessionCode.PROTOCOL_VIOLATION })]);
 });

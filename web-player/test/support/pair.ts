@@ -1,6 +1,7 @@
 /** A transport in memory with a hand-driven peer at the other end. */
 
 import { ByteReader, ByteWriter, EndOfBytes } from "../../src/moqt/bytes";
+import type { Codec } from "../../src/moqt/codec";
 import { draft18 } from "../../src/moqt/draft18";
 import type { Message } from "../../src/moqt/model";
 import type { BidirectionalStream, CloseInfo, Transport } from "../../src/moqt/transport";
@@ -42,7 +43,7 @@ class Sent {
   closed = false;
   #bytes = new Uint8Array(0);
 
-  constructor() {
+  constructor(readonly codec: Codec) {
     this.writable = new WritableStream<Uint8Array>({
       write: (chunk) => {
         this.#bytes = new ByteWriter().bytes(this.#bytes).bytes(chunk).finish();
@@ -62,7 +63,7 @@ class Sent {
     try {
       while (reader.remaining > 0) {
         const type = reader.u64();
-        messages.push(draft18.decodeMessage(type, reader.bytes(reader.u16()), onControlStream));
+        messages.push(this.codec.decodeMessage(type, reader.bytes(reader.u16()), onControlStream));
       }
     } catch (error) {
       if (!(error instanceof EndOfBytes)) throw error;
@@ -74,28 +75,33 @@ class Sent {
 /** One request stream, from the peer's side. */
 export class Request {
   readonly answers = new Pipe();
-  readonly sent = new Sent();
+  readonly sent: Sent;
+
+  constructor(readonly codec: Codec) {
+    this.sent = new Sent(codec);
+  }
 
   get messages(): Message[] {
     return this.sent.messages(false);
   }
 
   answer(message: Message): void {
-    this.answers.write(draft18.encodeMessage(message));
+    this.answers.write(this.codec.encodeMessage(message));
   }
 }
 
 export class Peer {
   readonly transport: Transport;
   readonly requests: Request[] = [];
-  readonly control = new Sent();
+  readonly control: Sent;
   closedWith: CloseInfo | undefined;
   #uni!: ReadableStreamDefaultController<ReadableStream<Uint8Array>>;
   #bidi!: ReadableStreamDefaultController<BidirectionalStream>;
   #datagrams!: ReadableStreamDefaultController<Uint8Array>;
   #close!: (info: CloseInfo) => void;
 
-  constructor() {
+  constructor(readonly codec: Codec = draft18) {
+    this.control = new Sent(codec);
     const closed = new Promise<CloseInfo>((resolve) => {
       this.#close = resolve;
     });
@@ -116,7 +122,7 @@ export class Peer {
       closed,
       createUnidirectionalStream: async () => this.control.writable,
       createBidirectionalStream: async () => {
-        const request = new Request();
+        const request = new Request(this.codec);
         this.requests.push(request);
         return { readable: request.answers.readable, writable: request.sent.writable };
       },
@@ -135,12 +141,12 @@ export class Peer {
   /** The peer's control stream with its SETUP. */
   sendSetup(): Pipe {
     const control = this.openUni();
-    control.write(draft18.encodeSetup({ kind: "setup", implementation: "peer" }));
+    control.write(this.codec.encodeSetup({ kind: "setup", implementation: "peer" }));
     return control;
   }
 
   openRequest(first: Uint8Array): Request {
-    const request = new Request();
+    const request = new Request(this.codec);
     request.answers.write(first);
     this.#bidi.enqueue({ readable: request.answers.readable, writable: request.sent.writable });
     return request;
