@@ -83,8 +83,8 @@ impl Peer {
         let options = EndpointOptions::from(config).versions([version]);
         let endpoint = Endpoint::client(options).unwrap();
         let url = relay.url();
-        let connecting = endpoint.connect(&url, &relay.tls());
-        let connection = within("a connection", async { connecting.await }).await.unwrap();
+        let tls = relay.tls();
+        let connection = within("a connection", endpoint.connect(&url, &tls)).await.unwrap();
         let setup = Setup {
             implementation: Some("weir-conformance".into()),
             ..connection.client_setup(&url)
