@@ -317,7 +317,7 @@ async fn a_tracks_status_is_told_whether_it_is_watched_or_not() {
         let mut asker = Peer::connect(&relay, version).await;
         let id = asker.request(status()).await;
         assert_eq!(asker.refusal(id).await.code, RequestErrorCode::DOES_NOT_EXIST);
-        let (_publisher, mut viewer, seen) = published(&relay, version).await;
+        let (_publisher, viewer, seen) = published(&relay, version).await;
         let id = asker.request(status()).await;
         let Response::Ok(ok) = asker.answer(id).await else { panic!("TRACK_STATUS_OK") };
         let largest = Some(Location { group: 2, object: 1 });

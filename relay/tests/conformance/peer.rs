@@ -13,8 +13,8 @@ use moqt::{
 };
 use tokio::sync::{mpsc, oneshot};
 use transport::{
-    Connection, Driver, DriverEvent, Endpoint, EndpointConfig, EndpointOptions, Error, Limits,
-    ReadError, RecvStream, SendStream,
+    CANONICAL, Connection, Driver, DriverEvent, Endpoint, EndpointConfig, EndpointOptions, Error,
+    Limits, ReadError, RecvStream, SendStream,
 };
 
 use crate::common::{Relay, within};
@@ -35,6 +35,11 @@ pub(crate) enum Heard {
         status: ObjectStatus,
         properties: Bytes,
         payload: Bytes,
+    },
+    /// So many bytes of an object's payload came, and more is to come.
+    Part {
+        request: RequestId,
+        bytes: u64,
     },
     Datagram {
         request: RequestId,
@@ -78,8 +83,8 @@ impl Peer {
         let options = EndpointOptions::from(config).versions([version]);
         let endpoint = Endpoint::client(options).unwrap();
         let url = relay.url();
-        let connecting = endpoint.connect(&url, &relay.tls());
-        let connection = within("a connection", async { connecting.await }).await.unwrap();
+        let tls = relay.tls();
+        let connection = within("a connection", endpoint.connect(&url, &tls)).await.unwrap();
         let setup = Setup {
             implementation: Some("weir-conformance".into()),
             ..connection.client_setup(&url)
@@ -88,7 +93,7 @@ impl Peer {
         let (tell, heard) = mpsc::unbounded_channel();
         let (orders, take) = mpsc::unbounded_channel();
         let descending = Arc::<AtomicBool>::default();
-        tokio::spawn(run(driver, version, Arc::clone(&descending), take, tell));
+        tokio::spawn(run(driver, Arc::clone(&descending), take, tell));
         let kept = VecDeque::new();
         let mut peer = Self {
             version,
@@ -382,10 +387,9 @@ impl Peer {
 
     /// Opens a subgroup's stream and writes its header.
     pub(crate) async fn open(&self, header: SubgroupHeader) -> Writer {
-        let stream = within("a stream", self.connection.open_uni()).await.unwrap();
-        let mut writer =
-            Writer { version: self.version, header, stream, previous: None, buf: BytesMut::new() };
-        header.encode(&mut writer.buf, self.version.int_coding());
+        let stream = within("a stream", self.connection.open_data()).await.unwrap();
+        let mut writer = Writer { header, stream, previous: None, buf: BytesMut::new() };
+        header.encode(&mut writer.buf, CANONICAL.int_coding());
         writer.flush().await;
         writer
     }
@@ -402,7 +406,6 @@ impl Peer {
 
 /// A subgroup's stream that is being written.
 pub(crate) struct Writer {
-    version: Version,
     header: SubgroupHeader,
     stream: SendStream,
     previous: Option<u64>,
@@ -428,6 +431,20 @@ impl Writer {
         self.put(id, &Bytes::new(), &[], status).await;
     }
 
+    /// An object of `length` bytes, of which only these are written.
+    pub(crate) async fn part(&mut self, id: u64, payload: &[u8], length: u64) {
+        let header = ObjectHeader {
+            id,
+            previous: self.previous.replace(id),
+            properties: None,
+            payload: length,
+            status: ObjectStatus::Normal,
+        };
+        header.encode(&mut self.buf, CANONICAL.int_coding());
+        self.buf.extend_from_slice(payload);
+        self.flush().await;
+    }
+
     async fn put(&mut self, id: u64, properties: &Bytes, payload: &[u8], status: ObjectStatus) {
         let header = ObjectHeader {
             id,
@@ -436,7 +453,7 @@ impl Writer {
             payload: payload.len() as u64,
             status,
         };
-        header.encode(&mut self.buf, self.version.int_coding());
+        header.encode(&mut self.buf, CANONICAL.int_coding());
         self.buf.extend_from_slice(payload);
         self.flush().await;
     }
@@ -487,7 +504,6 @@ pub(crate) fn subscribe_ok(track_alias: u64, largest: Option<(u64, u64)>) -> Sub
 
 async fn run(
     mut driver: Driver,
-    version: Version,
     descending: Arc<AtomicBool>,
     mut orders: mpsc::UnboundedReceiver<Order>,
     tell: mpsc::UnboundedSender<Heard>,
@@ -509,7 +525,7 @@ async fn run(
                 Heard::Datagram { request, datagram }
             }
             Ok(DriverEvent::Subgroup { request, header, head, stream }) => {
-                tokio::spawn(read(version, request, header, head, stream, tell.clone()));
+                tokio::spawn(read(request, header, head, stream, tell.clone()));
                 Heard::Begun { request, header }
             }
             Ok(DriverEvent::Fetch { request, head, stream }) => {
@@ -517,7 +533,7 @@ async fn run(
                     true => GroupOrder::Descending,
                     false => GroupOrder::Ascending,
                 };
-                tokio::spawn(read_fetch((version, order), request, head, stream, tell.clone()));
+                tokio::spawn(read_fetch(order, request, head, stream, tell.clone()));
                 continue;
             }
             Err(error) => Heard::Closed(error),
@@ -555,14 +571,13 @@ impl Reading {
 }
 
 async fn read(
-    version: Version,
     request: RequestId,
     header: SubgroupHeader,
     head: Bytes,
     stream: RecvStream,
     tell: mpsc::UnboundedSender<Heard>,
 ) {
-    let mut scanner = ObjectScanner::new(&header, version.int_coding());
+    let mut scanner = ObjectScanner::new(&header, CANONICAL.int_coding());
     let mut reading = Reading { bytes: BytesMut::from(&head[..]), stream };
     let mut marks: VecDeque<ObjectMark> = VecDeque::new();
     let mut first = None;
@@ -587,6 +602,12 @@ async fn read(
                 return;
             }
         }
+        if let Some(mark) = marks.front() {
+            let bytes = (reading.bytes.len() as u64).saturating_sub(mark.payload_start);
+            if tell.send(Heard::Part { request, bytes }).is_err() {
+                return;
+            }
+        }
         next = match reading.next().await {
             Ok(chunk) => chunk,
             Err(code) => break code,
@@ -596,13 +617,13 @@ async fn read(
 }
 
 async fn read_fetch(
-    (version, order): (Version, GroupOrder),
+    order: GroupOrder,
     request: RequestId,
     head: Bytes,
     stream: RecvStream,
     tell: mpsc::UnboundedSender<Heard>,
 ) {
-    let mut scanner = FetchScanner::new(version, order);
+    let mut scanner = FetchScanner::new(CANONICAL, order);
     let mut reading = Reading { bytes: BytesMut::from(&head[..]), stream };
     let mut marks: VecDeque<FetchMark> = VecDeque::new();
     let mut next = head;

@@ -497,3 +497,52 @@ async fn tracks_are_offered_to_those_who_asked_for_them() {
         assert_eq!(viewer.object(offers[0], (3, 0)).await, "3/0");
     }
 }
+
+#[tokio::test]
+async fn two_subscriptions_to_a_track_are_two() {
+    let machine = Machine::new();
+    let relay = machine.relay("relay", &[]);
+    let mut publisher = Peer::connect(&relay, Version::Draft22).await;
+    publisher.publish_namespace("live/twice").await;
+    let mut viewer = Peer::connect(&relay, Version::Draft22).await;
+    let track = name("live/twice", "video");
+    let first = viewer.subscribe(&track, Parameters::default()).await;
+    let second = viewer.subscribe(&track, Parameters::default()).await;
+    publisher.accept(subscribe_ok(7, None)).await;
+    viewer.accepted(first).await;
+    viewer.accepted(second).await;
+    publisher.group(7, 0, 1).await;
+    viewer.object(first, (0, 0)).await;
+    viewer.object(second, (0, 0)).await;
+    // One goes, the other goes on.
+    viewer.cancel(first).await;
+    viewer.fence().await;
+    publisher.group(7, 1, 1).await;
+    viewer.object(second, (1, 0)).await;
+}
+
+#[tokio::test]
+async fn a_cancelled_subscription_loses_its_streams() {
+    let machine = Machine::new();
+    for version in EVERY {
+        let relay = machine.relay(version.alpn(), &[]);
+        let mut publisher = Peer::connect(&relay, version).await;
+        publisher.publish_namespace("live/cancel").await;
+        let mut viewer = Peer::connect(&relay, version).await;
+        let id = viewer.subscribe(&name("live/cancel", "video"), Parameters::default()).await;
+        let (asked, _) = publisher.accept(subscribe_ok(7, None)).await;
+        viewer.accepted(id).await;
+        let mut stream = publisher.open(header(7, 0)).await;
+        stream.object(0, b"first").await;
+        viewer.object(id, (0, 0)).await;
+        viewer.cancel(id).await;
+        assert_eq!(viewer.end(id, 0).await, Some(ResetCode::CANCELLED));
+        // Nobody else wants it, so the relay does not either.
+        publisher
+            .pick("the end of the relay's subscription", |heard| {
+                matches!(heard, Heard::Session(Event::Ended { id, .. }) if *id == asked)
+                    .then_some(())
+            })
+            .await;
+    }
+}
