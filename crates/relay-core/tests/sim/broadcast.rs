@@ -98,6 +98,11 @@ impl Broadcast {
         (exists && self.length.is_none_or(|length| number < length)).then_some(number)
     }
 
+    /// The number of the first object of the group after this object's.
+    pub(crate) fn next_group(&self, number: u64) -> u64 {
+        (number / self.per_group + 1) * self.per_group
+    }
+
     pub(crate) fn subgroup_of(&self, number: u64) -> u64 {
         number % self.per_group % self.subgroups
     }

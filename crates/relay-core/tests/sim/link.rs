@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use moqt::{ResetCode, SessionCode};
 
 use crate::rng::Rng;
@@ -108,6 +108,26 @@ struct Sending {
     stopped: bool,
     /// When the last byte sent so far arrives.
     last_arrival: Instant,
+}
+
+impl Sending {
+    /// As many bytes as fit in a packet.
+    fn next_packet(&mut self) -> Bytes {
+        let mut packet = BytesMut::new();
+        while packet.len() < PACKET
+            && let Some(mut chunk) = self.queue.pop_front()
+        {
+            let room = PACKET - packet.len();
+            if chunk.len() > room {
+                self.queue.push_front(chunk.split_off(room));
+            }
+            if packet.is_empty() && (chunk.len() == PACKET || self.queue.is_empty()) {
+                return chunk;
+            }
+            packet.extend_from_slice(&chunk);
+        }
+        packet.freeze()
+    }
 }
 
 #[derive(Debug)]
@@ -399,10 +419,7 @@ impl Link {
             let (now, rate) = (self.now, self.path.rate);
             let direction = &mut self.directions[side];
             let Some(sending) = direction.streams.get_mut(&stream) else { return };
-            let mut bytes = sending.queue.pop_front().unwrap_or_default();
-            if bytes.len() > PACKET {
-                sending.queue.push_front(bytes.split_off(PACKET));
-            }
+            let bytes = sending.next_packet();
             let fin = sending.fin && sending.queue.is_empty();
             let length = (bytes.len() + OVERHEAD) as u64;
             let took = Duration::from_nanos(length * 1_000_000_000 / rate);

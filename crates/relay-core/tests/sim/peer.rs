@@ -517,7 +517,7 @@ impl Peer {
                 self.respond(request, Response::Error(error), link);
             }
             RouteAction::End(_, request, _, code) => self.outbox.end_track(request, code),
-            RouteAction::Begin(..) | RouteAction::Forget(_) => {}
+            RouteAction::Begin(..) | RouteAction::Offline(_) | RouteAction::Forget(_) => {}
         }
     }
 

@@ -49,6 +49,11 @@ impl Core {
                     let new = || Track::new(limits);
                     self.tracks.entry(track).or_insert_with(new);
                 }
+                RouteAction::Offline(track) => {
+                    if let Some(track) = self.tracks.get_mut(&track) {
+                        track.handle_offline();
+                    }
+                }
                 RouteAction::Forget(track) => {
                     self.forgotten.insert(track);
                 }
@@ -200,7 +205,7 @@ impl Relay {
 
     fn dispatch(&mut self, action: RouteAction, links: &mut Links) {
         let id = match &action {
-            RouteAction::Begin(..) | RouteAction::Forget(_) => return,
+            RouteAction::Begin(..) | RouteAction::Offline(_) | RouteAction::Forget(_) => return,
             RouteAction::Announce(id, _)
             | RouteAction::Unannounce(id, _)
             | RouteAction::Namespace(id, ..)

@@ -35,8 +35,6 @@ pub(crate) struct Viewer {
     namespaces: Option<RequestId>,
     streams: BTreeMap<StreamNo, Reading>,
     retry: Option<Instant>,
-    /// Objects that came, of each of `tracks`.
-    pub(crate) received: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -49,6 +47,9 @@ struct Watching {
     established: bool,
     streams: u64,
     seen: BTreeSet<u64>,
+    /// Number of the first object of the group after the largest when it was accepted: nothing
+    /// from there on may be missing in a calm.
+    complete_from: u64,
 }
 
 /// A data stream.
@@ -83,7 +84,6 @@ impl Viewer {
             namespaces: None,
             streams: BTreeMap::new(),
             retry: None,
-            received: vec![0; tracks.len()],
             tracks,
         }
     }
@@ -208,6 +208,7 @@ impl Viewer {
                 established: false,
                 streams: 0,
                 seen: BTreeSet::new(),
+                complete_from: 0,
             },
         );
     }
@@ -222,6 +223,10 @@ impl Viewer {
                     watching.wanted = filter.range(ok.parameters.largest_object);
                 }
                 let largest = ok.parameters.largest_object;
+                watching.complete_from = largest.map_or(0, |largest| {
+                    let published = broadcast.published(self.timeline.now());
+                    broadcast.next_group(broadcast.number_of(largest).unwrap_or(published))
+                });
                 let largest_said = largest.map_or("none".to_owned(), |l| l.to_string());
                 self.timeline.note(
                     &self.name,
@@ -353,7 +358,6 @@ impl Viewer {
         if !watching.seen.insert(number) {
             return Err(format!("{location} of {} came twice", broadcast.name));
         }
-        self.received[watching.track] += 1;
         self.timeline
             .note(&self.name, format_args!("request {request}: {location} of {}", broadcast.name));
         Ok(Some(number))
@@ -478,15 +482,34 @@ impl Viewer {
             self.wire.session.cancel(id, ResetCode::CANCELLED);
         }
         self.streams.clear();
-        self.received.fill(0);
         self.retry = None;
         self.subscribe_all();
         self.wire.flush(link);
     }
 
-    /// The tracks it should have got objects of.
-    pub(crate) fn tracks(&self) -> &[Rc<Broadcast>] {
-        &self.tracks
+    /// After a calm while all that was published before `until` must be here.
+    pub(crate) fn judge(&self, until: Instant) {
+        for (number, broadcast) in self.tracks.iter().enumerate() {
+            if broadcast.has_ended(self.timeline.now()) {
+                continue;
+            }
+            let mut watching = self.watching.values().filter(|w| w.track == number);
+            let Some(watching) = watching.find(|watching| watching.established) else {
+                let what = format!("still waits for {} in a calm while", broadcast.name);
+                self.timeline.violate(&self.name, what);
+                continue;
+            };
+            let all = watching.complete_from..broadcast.published(until);
+            let missing: Vec<String> = all
+                .filter(|number| !watching.seen.contains(number))
+                .map(|number| broadcast.location(number).to_string())
+                .collect();
+            if !missing.is_empty() {
+                let missing = missing.join(" ");
+                let what = format!("misses {missing} of {} in a calm while", broadcast.name);
+                self.timeline.violate(&self.name, what);
+            }
+        }
     }
 }
 
