@@ -13,7 +13,7 @@ mod table;
 mod tap;
 mod way;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -26,10 +26,11 @@ use self::{
     tap::{TestPoint, Verdict},
     way::Way,
 };
-use crate::{child::Stop, project};
+use crate::{child::Stop, project, tools};
 
 /// The page that a whole run writes its tables into.
 const PAGE: &str = "docs/interop.md";
+const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Which peers to meet.
 #[derive(Debug, Args)]
@@ -65,7 +66,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let stop = Stop::on_signals()?;
     let whole = options.peer.is_empty();
     let wanted = |peer| whole || options.peer.contains(&peer);
-    relays::build(&["relay", "publisher", "bench"], &stop)?;
+    tools::require(&[&tools::CXX])?;
+    process::show(&project::build_programs(), BUILD_LIMIT, &stop)?;
     let mut findings = Findings::default();
     let mut failed = false;
     for (peer, meet) in PEERS {
@@ -214,7 +216,7 @@ fn send(
     way: Way,
     clip: &Clip,
     start: &dyn Fn(Option<&str>) -> Result<Relay>,
-    directory: &std::path::Path,
+    directory: &Path,
     stop: &Stop,
 ) -> Result<String> {
     println!("{}: {way}", directory.file_name().unwrap_or_default().display());
@@ -244,7 +246,8 @@ fn row(peer: String, route: Route, way: Way, result: Result<String>) -> Row {
     Row { peer, what: route.what().to_owned(), way, result }
 }
 
-/// What `cargo xtask test` counts: `moq-interop-client`'s tests of our relay, passed and failed.
+/// What `cargo xtask test` counts: `moq-interop-client`'s tests of the relay that is built, passed and
+/// failed.
 /// `None` on a machine whose Python is too old for it.
 pub(crate) fn test_relay(stop: &Stop) -> Result<Option<(usize, usize)>> {
     let peer = match Aiomoqt::install(stop) {
@@ -255,7 +258,6 @@ pub(crate) fn test_relay(stop: &Stop) -> Result<Option<(usize, usize)>> {
         }
         Err(error) => return Err(error),
     };
-    relays::build(&["relay"], stop)?;
     let (mut passed, mut failed) = (0, 0);
     for (way, outcome) in client::run_all(&peer, stop) {
         let result = outcome.map_err(|error| {

@@ -33,6 +33,22 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 const ABOUT_THIS_PACKAGE: [&str; 4] =
     ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"];
 
+/// A build of all the programs, for chores that run them.
+///
+/// Always the same packages: with others cargo would choose other features and build anew.
+pub(crate) fn build_programs() -> Command {
+    let mut build = cargo(&["build", "--locked"]);
+    build.args(
+        ["relay", "publisher", "tui", "bench", "netsim"].iter().flat_map(|name| ["-p", name]),
+    );
+    build
+}
+
+/// A program that [`build_programs`] built.
+pub(crate) fn program(name: &str) -> PathBuf {
+    target().join("debug").join(name)
+}
+
 /// How a command is written in a shell.
 pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default();

@@ -149,6 +149,7 @@ fn docs(run: &mut Run) -> Result<()> {
 
 /// Somebody else's tests of our relay.
 fn interop(run: &mut Run) -> Result<()> {
+    run.command(&project::build_programs())?;
     let Some((passed, failed)) = interop::test_relay(run.stop())? else { return Ok(()) };
     run.count(Counts { passed: passed as u64, failed: failed as u64 });
     ensure!(failed == 0, "{failed} of moq-interop-client's tests failed");
@@ -163,11 +164,7 @@ fn e2e(run: &mut Run) -> Result<()> {
         run.npm_packages(&directory)?;
         run.command(&npm(&directory, &["run", "build"]))?;
     }
-    let mut build = vec!["build", "--locked"];
-    for package in ["relay", "publisher", "tui", "netsim"] {
-        build.extend(["-p", package]);
-    }
-    run.command(&cargo(&build))?;
+    run.command(&project::build_programs())?;
     let directory = project::path("e2e");
     run.npm_packages(&directory)?;
     for script in ["check", "test"] {

@@ -13,7 +13,7 @@ use super::{
     process::{self, Server},
     relays,
 };
-use crate::{child::Stop, tools};
+use crate::{child::Stop, project, tools};
 
 /// The broadcast that the clip is published as.
 const BROADCAST: &str = "live/clip";
@@ -86,13 +86,13 @@ pub(crate) fn deliver(
     directory: &Path,
     stop: &Stop,
 ) -> Result<String> {
-    let mut publisher = Command::new(relays::program("publisher"));
+    let mut publisher = Command::new(project::program("publisher"));
     publisher.arg("--url").arg(&clip.file).args(["--name", BROADCAST]);
     publisher.args(["--relay", publish_at, "--tls-disable-verify"]);
     let mut publishing = Server::start("publisher", &publisher, &directory.join("publisher.log"))?;
     publishing.wait_for("connected to", stop)?;
 
-    let mut subscriber = Command::new(relays::program("weir-sub"));
+    let mut subscriber = Command::new(project::program("weir-sub"));
     subscriber.args(["--relay", subscribe_at, "--tls-disable-verify", "--name", BROADCAST]);
     subscriber.args(draft.iter().flat_map(|draft| ["--draft".to_owned(), draft.to_string()]));
     subscriber.args(["--seconds", &PATIENCE.as_secs().to_string()]);

@@ -9,11 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{
-    peers::Aiomoqt,
-    process::{self, Server},
-    way::Way,
-};
+use super::{peers::Aiomoqt, process::Server, way::Way};
 use crate::{child::Stop, project};
 
 /// Below the ports that systems hand out to whoever asks for any.
@@ -30,7 +26,7 @@ impl Relay {
     /// Our own.
     pub(crate) fn ours(directory: &Path, upstream: Option<&str>, stop: &Stop) -> Result<Self> {
         let port = free_port()?;
-        let mut command = Command::new(program("relay"));
+        let mut command = Command::new(project::program("relay"));
         command.args(["--listen", &format!("127.0.0.1:{port}")]);
         command.args(["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--node", "interop"]);
         command.arg("--state-dir").arg(directory.join("state"));
@@ -124,19 +120,6 @@ impl Certificate {
         }
         Ok(certificate)
     }
-}
-
-/// A program of ours, as `build` leaves it.
-pub(crate) fn program(name: &str) -> PathBuf {
-    project::target().join("debug").join(name)
-}
-
-/// Builds programs of ours.
-pub(crate) fn build(packages: &[&str], stop: &Stop) -> Result<()> {
-    crate::tools::require(&[&crate::tools::CXX])?;
-    let mut args = vec!["build", "--locked"];
-    packages.iter().for_each(|package| args.extend(["-p", package]));
-    process::show(&project::cargo(&args), std::time::Duration::from_secs(30 * 60), stop)
 }
 
 /// A new directory below `target/interop`, for logs and state.
