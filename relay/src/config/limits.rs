@@ -32,6 +32,9 @@ pub(super) struct LimitArgs {
     #[arg(long, value_name = "N", default_value = "64",
           value_parser = clap::value_parser!(u32).range(1..))]
     max_waiting_streams: u32,
+    /// How long they may wait
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_span)]
+    waiting_timeout: Duration,
     /// Media that may come faster than it is passed on: QUIC's receive window
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_size)]
     max_unread: usize,
@@ -67,6 +70,7 @@ impl From<LimitArgs> for Limits {
                 setup_timeout: args.setup_timeout,
             },
             waiting_streams: args.max_waiting_streams as usize,
+            waiting_timeout: args.waiting_timeout,
             header_timeout: args.header_timeout,
             request_timeout: args.request_timeout,
             unsent_bytes: args.max_unsent,
