@@ -4,8 +4,9 @@
 //!
 //! * [`Router`] knows namespaces, subscriptions and where tracks come from. Feed it what sessions
 //!   say with `handle_*`, then drain [`Router::poll_action`] until `None`.
-//! * [`Track`] is one track's objects as they arrive, bounded in bytes and age, shared by all of
-//!   its viewers. Payloads are opaque and never copied.
+//! * [`Track`] is one track's objects as they arrive from all of its sources, each once, bounded in
+//!   bytes and age, shared by all of its viewers. Payloads are opaque and never copied. What is
+//!   kept of the past is planned with [`Track::plan`] and taken with a [`FetchCursor`].
 //! * [`Outbox`] is one downstream session's view of its tracks: ask [`Outbox::poll`] for the next
 //!   thing to do whenever the transport has room, and tell it what was taken with
 //!   [`Outbox::handle_written`]. The newest decision about order and expiry is made then, not when

@@ -178,9 +178,12 @@ impl Track {
     }
 
     /// A source is live from here on: it sends us every object after `largest`, the Largest Object
-    /// it named, so that groups after that one are received from their start. To be called when
-    /// the first source says SUBSCRIBE_OK or PUBLISH.
+    /// it named, so that groups after that one are received from their start. To be called
+    /// whenever a source says SUBSCRIBE_OK or PUBLISH; what the first of them said counts.
     pub fn handle_live(&mut self, largest: Option<Location>) {
+        if self.groups.is_live() {
+            return;
+        }
         let newest = self.largest.max(largest);
         self.groups.set_live(match newest {
             None => Some(0),

@@ -149,6 +149,33 @@ fn what_broke_off_or_was_never_seen_is_missing() {
 }
 
 #[test]
+fn groups_that_passed_while_no_source_was_live_are_not_taken_for_whole() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default());
+    track.handle_live(None);
+    whole(&mut track, 0, 0, &[0], now);
+    whole(&mut track, 1, 0, &[0], now);
+    track.handle_offline();
+    track.handle_live(Some(at(2, 5)));
+    // Another source that is further ahead changes nothing.
+    track.handle_live(Some(at(9, 0)));
+    whole(&mut track, 2, 0, &[0], now);
+    whole(&mut track, 3, 0, &[0], now);
+    open(&mut track, 4, 0, &[0], now);
+    let tail = |group, from| missing(at(group, from), at(group, u64::MAX));
+    assert_eq!(
+        track.plan(at(0, 0), at(4, 0), GroupOrder::Ascending, now),
+        [
+            held(at(0, 0), at(1, 0)),
+            tail(1, 1),
+            held(at(2, 0), at(2, 0)),
+            tail(2, 1),
+            held(at(3, 0), at(4, 0)),
+        ]
+    );
+}
+
+#[test]
 fn what_the_publisher_says_does_not_exist_is_known() {
     let now = Instant::now();
     let mut track = Track::new(CacheLimits::default());

@@ -97,6 +97,11 @@ impl Groups {
         }
     }
 
+    /// Whether objects are sent to us as they are published.
+    pub(super) fn is_live(&self) -> bool {
+        self.live_from.is_some()
+    }
+
     /// The newest group that has a subgroup here.
     pub(crate) fn newest(&self) -> Option<u64> {
         let mut groups = self.held.iter().rev();

@@ -95,6 +95,11 @@ impl Track {
             return Err(error.into());
         }
         feed.finished = true;
+        if feed.seq.is_none() {
+            // A subgroup without objects that its first object was to name.
+            self.forget(id);
+            return Ok(());
+        }
         let result = self.take_final(id).and_then(|()| self.settle_with_others(id, now));
         if result.is_err() {
             self.lose(id, SubgroupEnd::Reset(ResetCode::MALFORMED_TRACK), now);

@@ -170,6 +170,18 @@ fn a_subgroup_named_by_its_first_object_is_the_same_as_one_named_outright() {
 }
 
 #[test]
+fn empty_subgroups_leave_nothing_behind() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default());
+    for subgroup in [SubgroupId::FirstObject, SubgroupId::Known(3)] {
+        let feed = open(&mut track, A, SubgroupHeader { subgroup, ..header(1) }, now);
+        track.finish(feed, now).unwrap();
+    }
+    assert!(track.feeds.is_empty());
+    assert_eq!(track.subgroup(0).unwrap().end(), SubgroupEnd::Finished);
+}
+
+#[test]
 fn a_source_too_far_ahead_is_given_up() {
     let now = Instant::now();
     let limits = CacheLimits { bytes: 100_000, age: SECOND };
