@@ -34,6 +34,9 @@ pub struct Limits {
     pub namespace_bytes: usize,
     /// Updates of one request the peer may send before we answer, where the draft sets no limit.
     pub updates: usize,
+    /// Bytes of messages that are not whole, on all request streams together; more ends the session
+    /// with INTERNAL_ERROR.
+    pub unfinished_bytes: usize,
     /// Bytes of authorization tokens the peer may register, for the shell to say in
     /// [`Setup::max_auth_token_cache_size`]; more ends the session with
     /// AUTH_TOKEN_CACHE_OVERFLOW.
@@ -48,6 +51,7 @@ impl Default for Limits {
             requests: 512,
             namespaces: 16 * 1024,
             namespace_bytes: 1 << 20,
+            unfinished_bytes: 1 << 20,
             token_bytes: 8192,
             updates: 256,
             setup_timeout: Duration::from_secs(10),

@@ -272,6 +272,23 @@ impl Session {
         incoming.buf.extend_from_slice(bytes);
         incoming.fin |= fin;
         self.process(stream);
+        self.check_unfinished(stream);
+    }
+
+    /// Holds the peer to how much it may leave unfinished. Short messages are looked at only
+    /// together with a long one.
+    fn check_unfinished(&mut self, stream: StreamId) {
+        const LONG: usize = 1024;
+        if self.streams.get(&stream).is_none_or(|incoming| incoming.buf.len() < LONG) {
+            return;
+        }
+        let unfinished: usize = self.streams.values().map(|incoming| incoming.buf.len()).sum();
+        if unfinished > self.config.limits.unfinished_bytes {
+            self.fail(ProtocolError::new(
+                SessionCode::INTERNAL_ERROR,
+                format!("{unfinished} bytes of messages are unfinished"),
+            ));
+        }
     }
 
     /// The peer reset what it sends on a bidirectional stream, which cancels its request
