@@ -82,23 +82,18 @@ export class ForeignRelay {
     private readonly installed: Installed,
   ) {}
 
-  /** aiomoqt's `moq-interop-relay`, on raw QUIC and WebTransport; below `upstream`, if given. */
-  static async aiomoqt(
-    scope: Scope,
-    drafts: readonly number[],
-    upstream?: ForeignRelay,
-  ): Promise<ForeignRelay> {
+  /** aiomoqt's `moq-interop-relay`, speaking one draft on raw QUIC and WebTransport. */
+  static async aiomoqt(scope: Scope, draft: number): Promise<ForeignRelay> {
     const name = "moq-interop-relay";
     const file = join(await installAiomoqt(), name);
     return ForeignRelay.start(scope, (port, { certificate, key }) => ({
       name,
       file,
       args: [
-        ["--bind", "127.0.0.1", "--dual", "--port", `${port}`, "--draft", drafts.join(",")],
+        ["--bind", "127.0.0.1", "--dual", "--port", `${port}`, "--draft", `${draft}`],
         ["--cert", certificate, "--key", key],
-        upstream ? ["--upstream", `${upstream.moqt}/`] : [],
       ].flat(),
-      sign: upstream ? "upstream connected" : "Listening on",
+      sign: "Listening on",
     }));
   }
 
