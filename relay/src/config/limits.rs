@@ -25,6 +25,9 @@ pub(super) struct LimitArgs {
     /// Bytes of all their names
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_size)]
     max_namespace_bytes: usize,
+    /// Messages that a peer has begun and not finished, together
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_size)]
+    max_unfinished: usize,
     /// Authorization tokens a peer may register (AUTH_TOKEN_CACHE_OVERFLOW)
     #[arg(long, value_name = "SIZE", default_value = "8KiB", value_parser = parse_size)]
     max_token_bytes: usize,
@@ -66,6 +69,7 @@ impl From<LimitArgs> for Limits {
                 namespaces: args.max_namespaces as usize,
                 namespace_bytes: args.max_namespace_bytes,
                 updates: args.max_updates as usize,
+                unfinished_bytes: args.max_unfinished,
                 token_bytes: args.max_token_bytes as u64,
                 setup_timeout: args.setup_timeout,
             },
