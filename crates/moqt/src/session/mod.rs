@@ -38,6 +38,9 @@ use crate::{
     Setup, Subscribe, Version,
 };
 
+/// Bytes of messages that are not whole, on all request streams together; more ends the session
+/// with INTERNAL_ERROR. Sixteen of the longest.
+const MAX_UNFINISHED: usize = 1 << 20;
 /// Most fetches remembered whose objects never came.
 const MAX_FETCH_ORDERS: usize = 4096;
 
@@ -272,6 +275,23 @@ impl Session {
         incoming.buf.extend_from_slice(bytes);
         incoming.fin |= fin;
         self.process(stream);
+        self.check_unfinished(stream);
+    }
+
+    /// Holds the peer to how much it may leave unfinished. Short messages are looked at only
+    /// together with a long one.
+    fn check_unfinished(&mut self, stream: StreamId) {
+        const LONG: usize = 1024;
+        if self.streams.get(&stream).is_none_or(|incoming| incoming.buf.len() < LONG) {
+            return;
+        }
+        let unfinished: usize = self.streams.values().map(|incoming| incoming.buf.len()).sum();
+        if unfinished > MAX_UNFINISHED {
+            self.fail(ProtocolError::new(
+                SessionCode::INTERNAL_ERROR,
+                format!("{unfinished} bytes of messages are unfinished"),
+            ));
+        }
     }
 
     /// The peer reset what it sends on a bidirectional stream, which cancels its request

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use moqt::codec::EncodeError;
 use moqt::{
-    Backfill, Event, Fetch, FetchOk, FetchRange, FullTrackName, GroupOrder, Location,
+    Backfill, Event, Fetch, FetchOk, FetchRange, FullTrackName, GoAway, GroupOrder, Location,
     LocationFilter, LocationRange, Namespace, Parameters, Publish, PublishDone, PublishDoneCode,
     PublishNamespace, Request, RequestError, RequestErrorCode, RequestId, RequestOk, Response,
     SessionCode, Setup, Subscribe, SubscribeOk, SubscribeTracks, TrackStatus, Version,
@@ -203,15 +203,11 @@ impl Session {
                     return Err(Error::Lost("the relay revoked the namespace".into()));
                 }
             }
-            Event::GoAway(goaway) => {
-                let patience = match goaway.timeout {
-                    0 => GOAWAY_PATIENCE,
-                    // A little early, since later is an error of ours.
-                    timeout => Duration::from_millis(timeout).min(MAX_GOAWAY_PATIENCE) * 9 / 10,
-                };
-                self.leave_by = Some(Instant::now() + patience);
-                say(Said::GoAway { to: goaway_url(&goaway) });
+            // Of the namespace's request alone it means the same: all that we do here hangs on it.
+            Event::RequestGoAway { id, goaway } if Some(id) == self.announced => {
+                self.go_away(&goaway, say);
             }
+            Event::GoAway(goaway) => self.go_away(&goaway, say),
             Event::Requested { id, request } => self.answer(id, request)?,
             Event::Responded { id, response: Response::Ok(ok) } => {
                 if let Some(offer) = self.offers.remove(&id) {
@@ -236,6 +232,20 @@ impl Session {
             | Event::RequestGoAway { .. } => {}
         }
         Ok(())
+    }
+
+    /// The relay is leaving, or sends us elsewhere: publish there, and go on here meanwhile.
+    fn go_away(&mut self, goaway: &GoAway, say: &mut impl FnMut(Said)) {
+        if self.leave_by.is_some() {
+            return;
+        }
+        let patience = match goaway.timeout {
+            0 => GOAWAY_PATIENCE,
+            // A little early, since later is an error of ours.
+            timeout => Duration::from_millis(timeout).min(MAX_GOAWAY_PATIENCE) * 9 / 10,
+        };
+        self.leave_by = Some(Instant::now() + patience);
+        say(Said::GoAway { to: goaway_url(goaway) });
     }
 
     fn answer(&mut self, id: RequestId, request: Request) -> Result<(), Error> {

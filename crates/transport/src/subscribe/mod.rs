@@ -17,12 +17,15 @@ use moqt::{
 use tokio::sync::{mpsc, oneshot, watch};
 use url::Url;
 
-use crate::{ClientTls, Connection, Driver, Endpoint, Error, Limits};
+use crate::{ClientTls, Connection, Driver, Endpoint, Error, Limits, redirected};
 
 /// Objects that wait in a subscription's queue before its streams are held back.
 const QUEUE: usize = 64;
 /// Orders that wait for a session's task.
 const ORDERS: usize = 64;
+
+/// Redirects that are followed.
+const MAX_REDIRECTS: usize = 8;
 
 /// What is asked of a track.
 #[derive(Clone, Debug, Default)]
@@ -90,12 +93,12 @@ pub enum Refusal {
     /// The request or its stream was reset.
     #[error("given up: {0}")]
     Reset(ResetCode),
+    /// Relays send us from one to the next.
+    #[error("{MAX_REDIRECTS} redirects lead nowhere")]
+    Redirects,
     /// It ended without a word.
     #[error("ended without a word")]
     Ended,
-    /// The peer's stream breaks the rules; the session was closed.
-    #[error("{0}")]
-    Malformed(String),
     /// The session is over.
     #[error("{0}")]
     Lost(Error),
@@ -142,6 +145,32 @@ impl Subscriber {
         let connection = endpoint.connect(url, tls).await?;
         let setup = connection.client_setup(url);
         Ok(Self::on(connection, setup, Limits::default()))
+    }
+
+    /// Dials and subscribes, and follows redirects to other relays and names.
+    pub async fn find(
+        endpoint: &Endpoint,
+        url: &Url,
+        tls: &ClientTls,
+        mut track: FullTrackName,
+        want: Want,
+    ) -> Result<(Self, Subscription), Refusal> {
+        let mut url = url.clone();
+        for _ in 0..MAX_REDIRECTS {
+            let subscriber = Self::connect(endpoint, &url, tls).await.map_err(Refusal::Lost)?;
+            match subscriber.subscribe(track.clone(), want.clone()).await {
+                Ok(subscription) => return Ok((subscriber, subscription)),
+                Err(Refusal::Answer(error)) => match redirected(&error) {
+                    Some((to, name)) => {
+                        url = to.unwrap_or(url);
+                        track = name.unwrap_or(track);
+                    }
+                    None => return Err(Refusal::Answer(error)),
+                },
+                Err(other) => return Err(other),
+            }
+        }
+        Err(Refusal::Redirects)
     }
 
     /// Runs on a connection that is there already.

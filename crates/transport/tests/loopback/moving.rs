@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use moqt::{
-    Event, FullTrackName, Namespace, Redirect, Request, RequestError, RequestErrorCode, Response,
-    Setup, Transport, Version,
+    Event, FullTrackName, Namespace, Parameters, Properties, Redirect, Request, RequestError,
+    RequestErrorCode, Response, Setup, SubscribeOk, Transport, Version,
 };
 use transport::publish::{Broadcast, PublishStatus, TrackOptions};
-use transport::subscribe::{Subscription, Want};
-use transport::{Driver, DriverEvent, Limits};
+use transport::subscribe::{Refusal, Subscriber, Subscription, Want};
+use transport::{Driver, DriverEvent, Endpoint, Limits};
 
 use crate::common::{Publishing, Server, check, every, namespace, speaking, track, within, write};
 
@@ -119,5 +119,62 @@ async fn a_redirect_is_followed_to_another_relay_and_name() {
             check(&within("object", subscription.next_object()).await.unwrap());
         };
         within("the redirect", async { tokio::join!(redirected, arrived) }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_follows_a_redirect_and_leaves_a_circle() {
+    for (version, transport) in every().filter(|(version, _)| *version > Version::Draft16) {
+        let server = Server::new(speaking(Version::ALL));
+        let client = Endpoint::client(speaking(&[version])).unwrap();
+        let url = server.url(transport);
+        let to = |name: &str| Redirect { uri: url.to_string().into(), track: track(name) };
+        // "old" is to be had as "new"; "here" as "there", and that as "here".
+        let relay = async {
+            loop {
+                let mut driver =
+                    Driver::new(server.accept().await, Setup::default(), Limits::default());
+                while let Ok(event) = driver.next().await {
+                    let DriverEvent::Session(Event::Requested { id, request }) = event else {
+                        continue;
+                    };
+                    let Request::Subscribe(subscribe) = request else { panic!("{request:?}") };
+                    let redirect = match &subscribe.track.name()[..] {
+                        b"old" => to("new"),
+                        b"here" => to("there"),
+                        b"there" => to("here"),
+                        _ => {
+                            let ok = SubscribeOk {
+                                track_alias: 1,
+                                parameters: Parameters::default(),
+                                properties: Properties::default(),
+                            };
+                            driver.session_mut().respond(id, Response::SubscribeOk(ok)).unwrap();
+                            continue;
+                        }
+                    };
+                    let error = RequestError {
+                        redirect: Some(redirect),
+                        ..RequestError::new(RequestErrorCode::REDIRECT, "not here")
+                    };
+                    driver.session_mut().respond(id, Response::Error(error)).unwrap();
+                }
+            }
+        };
+        let find =
+            |name| Subscriber::find(&client, &url, &server.tls, track(name), Want::default());
+        let found = async {
+            let (subscriber, subscription) = find("old").await.unwrap();
+            assert_eq!(subscription.accepted().track_alias, 1);
+            subscriber.close();
+            find("here").await.map(drop)
+        };
+        let lost = within("an answer", async {
+            tokio::select! {
+                found = found => found,
+                () = relay => unreachable!(),
+            }
+        });
+        assert!(matches!(lost.await, Err(Refusal::Redirects)), "{version}");
     }
 }

@@ -160,3 +160,23 @@ fn setup_options_of_the_wrong_side_or_form_are_refused() {
         assert_eq!(code, Some(SessionCode::INVALID_AUTHORITY));
     }
 }
+
+#[test]
+fn unfinished_messages_are_bounded_together() {
+    for version in EVERY {
+        let mut pair = Pair::new(version);
+        let end = &mut pair.ends[1];
+        // SUBSCRIBE_NAMESPACE, which has a stream of its own in every draft, and its length.
+        let kind = if version == Version::Draft16 { &[0x11][..] } else { &[0x50][..] };
+        let begun = [kind, &[0xff, 0xff], &[0; 60_000]].concat();
+        let fit = MAX_UNFINISHED / begun.len();
+        for _ in 0..fit {
+            let stream = end.accept_stream();
+            end.handle_stream(stream, &begun, false);
+            assert!(!end.is_closed(), "{version}");
+        }
+        let stream = end.accept_stream();
+        end.handle_stream(stream, &begun, false);
+        assert!(end.is_closed(), "{version}");
+    }
+}
