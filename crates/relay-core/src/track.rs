@@ -88,6 +88,8 @@ pub struct Track {
     groups: Groups,
     datagrams: VecDeque<HeldDatagram>,
     first_datagram: u64,
+    /// Where those were that were evicted last, and when that was, as for `gone`.
+    past_datagrams: BTreeMap<Location, Instant>,
     largest: Option<Location>,
     /// Bytes of subgroups and datagrams.
     held: u64,
@@ -146,6 +148,7 @@ impl Track {
             groups: Groups::default(),
             datagrams: VecDeque::new(),
             first_datagram: 0,
+            past_datagrams: BTreeMap::new(),
             largest: None,
             held: 0,
             held_objects: 0,
@@ -287,6 +290,14 @@ impl Track {
         now: Instant,
     ) -> Result<(), TrackError> {
         let at = Location { group: datagram.group, object: datagram.object };
+        if self
+            .past_datagrams
+            .get(&at)
+            .is_some_and(|gone| now.saturating_duration_since(*gone) < GONE)
+        {
+            self.duplicates += 1;
+            return Ok(());
+        }
         if let Some(group) = self.groups.get(at.group) {
             if group.datagrams.contains_key(&at.object) {
                 self.duplicates += 1;
@@ -368,6 +379,11 @@ impl Track {
             self.datagrams.pop_front();
             self.first_datagram += 1;
             self.groups.remove_datagram(at);
+            if self.past_datagrams.len() == MAX_GONE {
+                // Of the oldest groups, as sources go on to newer ones.
+                self.past_datagrams.pop_first();
+            }
+            self.past_datagrams.insert(at, now);
         }
         while self.subgroups.len() > 1 {
             let Some(oldest) = self.subgroups.front() else { break };

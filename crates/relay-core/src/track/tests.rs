@@ -177,6 +177,10 @@ fn a_datagram_is_taken_once_and_kept_within_bounds() {
         assert!(track.weight() <= 20_000);
     }
     assert_eq!((track.objects_in(), track.duplicates()), (1000, 1000));
+    // One that was evicted is still known for a while.
+    assert!(track.first_datagram() > 0);
+    track.push_datagram(B, datagram(0), now).unwrap();
+    assert_eq!(track.duplicates(), 1001);
     let feed = track.open(A, header(3), now).unwrap().unwrap();
     malformed(track.append(feed, objects(999..1000, None, 100), now), "datagram");
 }
