@@ -360,10 +360,12 @@ impl Track {
     }
 
     /// Forgets what is too old or too much; the newest group stays whole if it can. Stops waiting
-    /// for what silent sources do not bring. To be called several times a second.
-    pub fn evict(&mut self, now: Instant) {
-        self.release(now);
+    /// for what silent sources do not bring: `true` when viewers may have something new to look at.
+    /// To be called several times a second.
+    pub fn evict(&mut self, now: Instant) -> bool {
+        let released = self.release(now);
         self.shrink(now);
+        released
     }
 
     fn shrink(&mut self, now: Instant) {

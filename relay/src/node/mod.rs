@@ -36,6 +36,8 @@ use snapshot::{Children, Totals, UplinkStatus};
 
 /// How long peers have to leave when the node ends.
 const LEAVE: Duration = Duration::from_millis(1500);
+/// How often tracks are looked at though nothing comes.
+const TIDY: Duration = Duration::from_millis(100);
 /// How long after that their connections may take to close.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -153,6 +155,7 @@ impl Node {
             tokio::spawn(feed::run(Arc::clone(self))),
             tokio::spawn(uplink::run(Arc::clone(self))),
             tokio::spawn(Arc::clone(self).renew_certificate()),
+            tokio::spawn(Arc::clone(self).tidy_tracks()),
         ];
         tokio::select! {
             () = self.accept(&endpoint) => {}
@@ -234,6 +237,22 @@ impl Node {
         }
         endpoint.close();
         let _ = tokio::time::timeout(CLOSE, endpoint.wait_idle()).await;
+    }
+
+    /// Forgets what is too old in tracks to which nothing comes, and waits no more for sources that
+    /// fell silent.
+    async fn tidy_tracks(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(TIDY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let tracks: Vec<_> = self.all_tracks();
+            for track in tracks {
+                if track.write().evict(Instant::now()) {
+                    track.wake();
+                }
+            }
+        }
     }
 
     async fn renew_certificate(self: Arc<Self>) {
@@ -333,6 +352,11 @@ impl Node {
 
     fn track(&self, id: TrackId) -> Option<Arc<SharedTrack>> {
         self.tracks.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    fn all_tracks(&self) -> Vec<Arc<SharedTrack>> {
+        let tracks = self.tracks.read().unwrap_or_else(PoisonError::into_inner);
+        tracks.values().cloned().collect()
     }
 
     fn begin(&self, id: TrackId, name: &FullTrackName) {

@@ -136,6 +136,8 @@ struct Entry {
     missing: Option<Missing>,
     /// Sources that refused since the last attempt to find one began.
     refused: BTreeSet<SessionId>,
+    /// Sources that said that the track is over.
+    ended: BTreeSet<SessionId>,
     /// Subscriptions that are served, and whether objects are wanted (FORWARD).
     served: BTreeMap<(SessionId, RequestId), bool>,
     /// Subscriptions that wait for a source.
@@ -278,6 +280,7 @@ impl Router {
             entry.served.retain(|(session, _), _| *session != id);
             entry.waiting.retain(|(session, _), _| *session != id);
             entry.offered.remove(&id);
+            entry.ended.remove(&id);
             self.remove_source(id, &name, now);
             self.settle(&name);
         }
@@ -321,6 +324,7 @@ impl Router {
                 && missing.retry.is_some_and(|retry| retry <= now)
             {
                 missing.retry = None;
+                entry.ended.clear();
                 self.find_sources(&name, now);
             }
             self.give_up(&name, now);
@@ -344,6 +348,7 @@ impl Router {
                 sources: BTreeMap::new(),
                 missing: Some(Missing { since: now, retry: None }),
                 refused: BTreeSet::new(),
+                ended: BTreeSet::new(),
                 served: BTreeMap::new(),
                 waiting: BTreeMap::new(),
                 offered: BTreeSet::new(),

@@ -171,7 +171,10 @@ impl Router {
             return self.handle_malformed(track, now);
         }
         // It may have the track again later, but not at once.
-        entry.refused.insert(id);
+        match code {
+            PublishDoneCode::TRACK_ENDED => entry.ended.insert(id),
+            _ => entry.refused.insert(id),
+        };
         self.remove_source(id, &name, now);
         let missing = self.tracks.get(&name).is_some_and(|entry| entry.missing.is_some());
         if missing && code == PublishDoneCode::TRACK_ENDED {
@@ -272,7 +275,7 @@ impl Router {
         }
         if let Some(entry) = self.tracks.get_mut(name)
             && let Some(missing) = &mut entry.missing
-            && !std::mem::take(&mut entry.refused).is_empty()
+            && !(std::mem::take(&mut entry.refused).is_empty() && entry.ended.is_empty())
         {
             missing.retry = Some(now + self.config.retry);
         }
@@ -304,6 +307,7 @@ impl Router {
             // It may have it now.
             if let Some(entry) = self.tracks.get_mut(&name) {
                 entry.refused.remove(&id);
+                entry.ended.remove(&id);
             }
             self.ask(id, &name, now);
         }
@@ -359,7 +363,8 @@ impl Router {
         let Some(entry) = self.tracks.get_mut(name) else { return false };
         let wanted = entry.is_wanted_from(id, &self.relays);
         let full = entry.sources.len() >= self.config.sources;
-        if !wanted || full || entry.refused.contains(&id) || entry.sources.contains_key(&id) {
+        let would_not = entry.refused.contains(&id) || entry.ended.contains(&id);
+        if !wanted || full || would_not || entry.sources.contains_key(&id) {
             return false;
         }
         entry.sources.insert(id, Source::Pending { until: now + self.config.answer });

@@ -516,3 +516,22 @@ fn a_client_that_publishes_everything_is_not_asked_for_the_relays_reports() {
     assert!(matches!(drain(&mut router)[..], [RouteAction::Reject(..), RouteAction::Forget(_)]));
     assert!(router.handle_publish(PUBLISHER, &report, now).is_err());
 }
+
+#[test]
+fn publishers_that_ended_a_track_are_not_asked_round_and_round() {
+    let now = Instant::now();
+    let mut router = watched(now);
+    let second = SessionId(9);
+    router.handle_session(second, Peer::Client, now);
+    router.handle_publish_namespace(second, 0, &ns("live"), now).unwrap();
+    // The first ends the track before the second has answered.
+    router.handle_upstream_done(PUBLISHER, TRACK, PublishDoneCode::TRACK_ENDED, now);
+    assert_eq!(drain(&mut router), [subscribe(second)]);
+    router.handle_upstream_ok(second, TRACK);
+    router.handle_upstream_done(second, TRACK, PublishDoneCode::TRACK_ENDED, now);
+    let code = PublishDoneCode::TRACK_ENDED;
+    assert_eq!(
+        drain(&mut router),
+        [RouteAction::End(VIEWER, 0, TRACK, code), RouteAction::Forget(TRACK)]
+    );
+}

@@ -303,18 +303,20 @@ impl Track {
         }
     }
 
-    /// Stops waiting for sources that have been silent while others went on.
-    pub(super) fn release(&mut self, now: Instant) {
+    /// Stops waiting for sources that have been silent while others went on. `true`: for some.
+    pub(super) fn release(&mut self, now: Instant) -> bool {
         let waiting = |feed: &&Feed| {
             feed.queue.front().is_some_and(|mark| {
                 !mark.begun && now.saturating_duration_since(mark.received) >= SILENCE
             })
         };
         let seqs = self.feeds.values().filter(waiting).filter_map(|feed| feed.seq);
-        for seq in seqs.collect::<std::collections::BTreeSet<_>>() {
+        let seqs: std::collections::BTreeSet<_> = seqs.collect();
+        for seq in &seqs {
             // What is wrong with a source it is told when it goes on.
-            let _ = self.settle_all(seq, now);
+            let _ = self.settle_all(*seq, now);
         }
+        !seqs.is_empty()
     }
 
     /// Gives a feed's bytes to its subgroup as far as they follow what is held.
