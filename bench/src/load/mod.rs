@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use moqt::{FullTrackName, Namespace};
+use moqt::{FullTrackName, Namespace, Version};
 use netsim::{LinkConfig, ProxyConfig, UdpProxy};
 use tokio::sync::{mpsc, oneshot};
 use url::Url;
@@ -118,8 +118,9 @@ impl Load {
             crowds.push(slow_crowd(&options).await?);
         }
         let (tell, accounts) = mpsc::unbounded_channel();
+        let drafts = options.draft.map_or(Version::ALL.to_vec(), |draft| vec![draft]);
         let threads = (0..options.threads.max(1))
-            .map(|_| Thread::start(options.per_socket.max(1), tell.clone()))
+            .map(|_| Thread::start(options.per_socket.max(1), drafts.clone(), tell.clone()))
             .collect();
         Ok(Self {
             ledgers: (0..tracks).map(|_| Arc::default()).collect(),
@@ -145,8 +146,7 @@ impl Load {
             media: self.options.media.clone(),
         };
         let publisher = Publisher::start(publishing);
-        self.publisher =
-            Some(publisher.map_err(|reason| LoadError::Publish { relay, reason })?);
+        self.publisher = Some(publisher.map_err(|reason| LoadError::Publish { relay, reason })?);
         Ok(())
     }
 
@@ -164,10 +164,11 @@ impl Load {
         let (leave, stop) = oneshot::channel();
         let name = &self.names[broadcast];
         let first = broadcast * self.options.media.tracks();
-        let tracks = self.options.media.kinds().into_iter().enumerate().map(|(index, (track, _))| {
-            let track = FullTrackName::new(name.clone(), track.to_owned());
-            (first + index, track.expect("short names"))
-        });
+        let tracks =
+            self.options.media.kinds().into_iter().enumerate().map(|(index, (track, _))| {
+                let track = FullTrackName::new(name.clone(), track.to_owned());
+                (first + index, track.expect("short names"))
+            });
         let entry = &mut self.crowds[crowd];
         let order = Order {
             url: entry.urls[self.started % entry.urls.len()].clone(),
@@ -369,11 +370,7 @@ impl Target {
     /// A target's timings, while nobody has settled yet.
     fn of(crowd: &Crowd) -> Self {
         let lateness = crowd.shared.lateness.lock().unwrap_or_else(PoisonError::into_inner);
-        Self {
-            name: crowd.name.clone(),
-            lateness: Percentiles::of(&lateness),
-            ..Self::default()
-        }
+        Self { name: crowd.name.clone(), lateness: Percentiles::of(&lateness), ..Self::default() }
     }
 
     /// Adds a viewer's account, for the measured time and for all of its time.

@@ -31,9 +31,7 @@ impl Stamp {
 
     /// The stamp in these bytes.
     pub fn parse(bytes: &[u8; Self::LENGTH]) -> Self {
-        let field = |at: usize| {
-            u64::from_be_bytes(std::array::from_fn(|index| bytes[at + index]))
-        };
+        let field = |at: usize| u64::from_be_bytes(std::array::from_fn(|index| bytes[at + index]));
         Self { sent: field(0), group: field(8), object: field(16) }
     }
 }
