@@ -4,8 +4,9 @@
 //!   arrived, how late, and what did not: `weir-bench load`.
 //! * [`bare`] is a QUIC server that writes the same bytes and does nothing else, the yardstick of
 //!   what is physically possible: `weir-bench bare`.
+//! * [`compare`] puts the same loads on the relay, the bare server and other relays in turn:
+//!   `weir-bench compare`, which `cargo xtask bench` runs.
 //! * [`process`] reads from `/proc` what a process costs, [`admin`] asks a relay what it claims.
-//! * [`subscribe`] is a subscriber that takes whole objects: `weir-sub`.
 //!
 //! Counting is by what was published, never by what came: an object that the relay says nothing
 //! about is missing all the same.
@@ -13,6 +14,7 @@
 pub mod admin;
 pub mod bare;
 pub mod clock;
+pub mod compare;
+pub mod draft;
 pub mod load;
 pub mod process;
-pub mod subscribe;

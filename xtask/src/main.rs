@@ -1,4 +1,4 @@
-//! The project's chores, run as `cargo xtask demo`, `cargo xtask test` and `cargo xtask interop`.
+//! The project's chores, run as `cargo xtask demo`, `test`, `interop` and `bench`.
 //!
 //! A chore starts other programs and ends them all again: each child ends when the chore does, even
 //! when the chore is killed (see [`child`]).
@@ -8,6 +8,7 @@
     reason = "talking to the person who called it is what a chore does"
 )]
 
+mod bench;
 mod child;
 mod demo;
 mod interop;
@@ -36,6 +37,8 @@ enum Chore {
     Test(test::Options),
     /// Lets other people's MoQT implementations talk to ours, and writes docs/interop.md.
     Interop(interop::Options),
+    /// Measures the relay beside a bare QUIC server and other relays, and writes docs/benchmarks.md.
+    Bench(bench::Options),
     /// Becomes another program that ends when process PARENT does.
     #[command(hide = true, name = child::BOUND)]
     Bound { parent: i32, program: OsString, args: Vec<OsString> },
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Chore::Demo(options) => demo::run(&options),
         Chore::Test(options) => test::run(&options),
         Chore::Interop(options) => interop::run(&options),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Bound { parent, program, args } => child::become_bound(parent, &program, &args),
     };
     outcome.unwrap_or_else(|error| {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use bench::bare::Bare;
+use bench::compare::{self, CompareOptions};
 use bench::load::{self, Media, Options};
 use clap::{Parser, Subcommand};
 
@@ -24,6 +25,8 @@ struct Cli {
 enum Command {
     /// Publishes broadcasts, watches them many times over, and says what came and how late.
     Load(Options),
+    /// The relay, the bare server and other relays under the same loads, in turn.
+    Compare(CompareOptions),
     /// A QUIC server that writes the same bytes and does nothing else.
     Bare {
         /// Where to listen.
@@ -38,6 +41,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Load(options) => put_load(options),
+        Command::Compare(options) => compare(&options),
         Command::Bare { listen, media } => serve(listen, &media),
     };
     match outcome {
@@ -72,4 +76,18 @@ fn serve(listen: SocketAddr, media: &Media) -> anyhow::Result<()> {
         bare.run().await;
         Ok(())
     })
+}
+
+fn compare(options: &CompareOptions) -> anyhow::Result<()> {
+    let outcome = compare::run(options, |line| println!("{line}"))?;
+    let text = outcome.to_markdown();
+    match &options.out {
+        Some(path) => {
+            std::fs::write(path, text).with_context(|| format!("--out {}", path.display()))
+        }
+        None => {
+            print!("{text}");
+            Ok(())
+        }
+    }
 }

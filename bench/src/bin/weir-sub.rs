@@ -4,16 +4,21 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use bench::subscribe::{From, Heard, Object, Subscriber, Wanted};
 use clap::Parser;
-use moqt::{FullTrackName, Location, Namespace, Version};
+use moqt::{
+    Fill, Filter, FullTrackName, GroupOrder, Location, LocationFilter, Namespace, ObjectStatus,
+    Parameters, PublishDone, Version,
+};
 use sha2::{Digest, Sha256};
-use transport::{ClientTls, Endpoint, EndpointConfig, Fingerprint};
+use tokio::sync::mpsc;
+use transport::subscribe::{Object, Received, Refusal, Subscriber, Want};
+use transport::{ClientTls, Endpoint, EndpointConfig, EndpointOptions, Fingerprint};
 use url::Url;
 
 /// Subscribes to tracks of a MoQT relay and shows what arrives.
@@ -40,7 +45,7 @@ struct Cli {
     #[arg(long)]
     all: bool,
     /// Speak this draft only: 16, 18 or 22.
-    #[arg(long, value_parser = parse_draft)]
+    #[arg(long, value_parser = bench::draft::parse)]
     draft: Option<Version>,
     /// Begin at the next group instead of where the relay begins by itself.
     #[arg(long, conflicts_with_all = ["past", "fetch"])]
@@ -71,15 +76,6 @@ struct Cli {
     tls_disable_verify: bool,
 }
 
-fn parse_draft(text: &str) -> Result<Version, String> {
-    let name = format!("moqt-{text}");
-    let known = |version: &&Version| version.alpn() == name;
-    Version::EVERY.iter().find(known).copied().ok_or_else(|| {
-        let names = Version::EVERY.iter().map(|version| version.alpn().trim_start_matches("moqt-"));
-        format!("one of {}", names.collect::<Vec<_>>().join(", "))
-    })
-}
-
 fn parse_range(text: &str) -> Result<(Location, Location), String> {
     let wrong = || format!("{text}: write FROM..TO, each GROUP or GROUP:OBJECT");
     let (from, to) = text.split_once("..").ok_or_else(wrong)?;
@@ -105,30 +101,39 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
-    let namespace = Namespace::from_path(&cli.name).context("--name")?;
-    let tls = ClientTls {
-        fingerprints: cli.tls_fingerprint.into_iter().collect(),
-        disable_verify: cli.tls_disable_verify,
-    };
     let config = EndpointConfig { uni_streams: 256, ..EndpointConfig::default() };
-    let endpoint = Endpoint::client(config)?;
-    let outcome = watch(&cli, &endpoint, &tls, &namespace).await;
+    let mut options = EndpointOptions::from(config);
+    if let Some(draft) = cli.draft {
+        options = options.versions([draft]);
+    }
+    let endpoint = Endpoint::client(options)?;
+    let outcome = watch(&cli, &endpoint).await;
     endpoint.close();
     let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
     outcome
 }
 
-/// Does what was asked for on one session, or two when the catalog comes first.
-async fn watch(
-    cli: &Cli,
-    endpoint: &Endpoint,
-    tls: &ClientTls,
-    namespace: &Namespace,
-) -> anyhow::Result<()> {
+/// What a track's task tells.
+enum Heard {
+    /// Something came.
+    Received(Received),
+    /// The track, or what was fetched of it, is over; with the last word, if there was one.
+    Over(Result<Option<PublishDone>, Refusal>),
+}
+
+/// Does what was asked for, on one session.
+async fn watch(cli: &Cli, endpoint: &Endpoint) -> anyhow::Result<()> {
+    let namespace = Namespace::from_path(&cli.name).context("--name")?;
+    let tls = ClientTls {
+        fingerprints: cli.tls_fingerprint.into_iter().collect(),
+        disable_verify: cli.tls_disable_verify,
+    };
     let deadline = cli.seconds.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
+    let dial = within(deadline, Subscriber::connect(endpoint, &cli.relay, &tls)).await;
+    let subscriber = dial.context("no connection came about in time")??;
     let mut names = cli.tracks.clone();
     if cli.catalog || cli.all {
-        let listed = within(deadline, read_catalog(cli, endpoint, tls, namespace)).await;
+        let listed = within(deadline, read_catalog(&subscriber, &namespace)).await;
         let listed = listed.context("no catalog came in time")??;
         if cli.all {
             names.extend(listed);
@@ -139,45 +144,27 @@ async fn watch(
     if names.is_empty() {
         return if cli.catalog { Ok(()) } else { bail!("name a --track, or --all, or --catalog") };
     }
-    let from = match (cli.fetch, cli.past) {
-        (Some((start, end)), _) => From::Range { start, end },
-        (None, Some(groups)) => From::Past { groups },
-        (None, None) if cli.next_group => From::NextGroup,
-        (None, None) => From::Now,
-    };
-    let wanted = names.iter().map(|name| want(namespace, name, from)).collect::<Result<_, _>>()?;
-    let mut subscriber = connect(cli, endpoint, tls, wanted).await?;
+    let (tell, mut heard) = mpsc::channel(64);
+    for (index, name) in names.iter().enumerate() {
+        let follow = follow(
+            subscriber.clone(),
+            track(&namespace, name)?,
+            From::of(cli),
+            tell.clone(),
+            index,
+        );
+        tokio::spawn(follow);
+    }
+    drop(tell);
     let mut show = Show::new(cli, names)?;
-    // Tracks that are not over.
-    let mut open = show.names.len();
-    while open > 0 && cli.objects.is_none_or(|wanted| show.objects < wanted) {
-        let Some(heard) = within(deadline, subscriber.next()).await else { break };
-        match heard? {
-            Heard::Object(object) => show.object(&object)?,
-            Heard::Refused { track, error } => {
-                let reason = String::from_utf8_lossy(&error.reason);
-                bail!("{} was refused: {} {reason}", show.names[track], error.code);
-            }
-            Heard::Cut { track, group, reason } => {
-                let group = group.map_or("fetch".to_owned(), |group| group.to_string());
-                eprint_line(&format!("cut: {} {group}: {reason}", show.names[track]));
-                // A fetch has one stream; there is no more to come.
-                open -= usize::from(cli.fetch.is_some());
-            }
-            Heard::Fetched { .. } if cli.fetch.is_some() => open -= 1,
-            Heard::Done { track, done } => {
-                let code = done.map_or("no word".to_owned(), |done| done.code.to_string());
-                eprint_line(&format!("done: {}: {code}", show.names[track]));
-                open -= usize::from(cli.fetch.is_none());
-            }
-            Heard::Accepted { .. } | Heard::Fetched { .. } => {}
-        }
+    while cli.objects.is_none_or(|wanted| show.objects < wanted) {
+        let Some(Some((track, heard))) = within(deadline, heard.recv()).await else { break };
+        show.heard(track, heard)?;
     }
     show.end()?;
+    subscriber.close();
     match cli.objects {
-        Some(wanted) if show.objects < wanted => {
-            bail!("{} of {wanted} objects came", show.objects)
-        }
+        Some(wanted) if show.objects < wanted => bail!("{} of {wanted} objects came", show.objects),
         None if show.objects == 0 => bail!("no object came"),
         _ => Ok(()),
     }
@@ -190,50 +177,97 @@ async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> 
     }
 }
 
-fn want(namespace: &Namespace, name: &str, from: From) -> anyhow::Result<Wanted> {
+fn track(namespace: &Namespace, name: &str) -> anyhow::Result<FullTrackName> {
     let track = FullTrackName::new(namespace.clone(), name.to_owned());
-    Ok(Wanted { track: track.with_context(|| format!("--track {name}"))?, from })
+    track.with_context(|| format!("--track {name}"))
 }
 
-async fn connect(
-    cli: &Cli,
-    endpoint: &Endpoint,
-    tls: &ClientTls,
-    wanted: Vec<Wanted>,
-) -> anyhow::Result<Subscriber> {
-    let connection = endpoint.connect(&cli.relay, tls).await?;
-    if let Some(draft) = cli.draft.filter(|draft| *draft != connection.version()) {
-        bail!("the relay agreed on {}, not on {draft}", connection.version());
+/// Which objects of a track are wanted.
+#[derive(Clone, Copy)]
+enum From {
+    Subscription { next_group: bool, past: Option<u64> },
+    Range(Location, Location),
+}
+
+impl From {
+    fn of(cli: &Cli) -> Self {
+        match cli.fetch {
+            Some((start, end)) => Self::Range(start, end),
+            None => Self::Subscription { next_group: cli.next_group, past: cli.past },
+        }
     }
-    Ok(Subscriber::new(connection, &cli.relay, wanted))
+}
+
+/// Receives a track and tells all that comes of it.
+async fn follow(
+    subscriber: Subscriber,
+    track: FullTrackName,
+    from: From,
+    tell: mpsc::Sender<(usize, Heard)>,
+    index: usize,
+) {
+    let outcome = receive(&subscriber, track, from, &tell, index).await;
+    let _ = tell.send((index, Heard::Over(outcome))).await;
+}
+
+async fn receive(
+    subscriber: &Subscriber,
+    track: FullTrackName,
+    from: From,
+    tell: &mpsc::Sender<(usize, Heard)>,
+    index: usize,
+) -> Result<Option<PublishDone>, Refusal> {
+    let (next_group, past) = match from {
+        From::Range(start, end) => {
+            let mut fetched = subscriber.fetch(track, start, end, GroupOrder::Ascending).await?;
+            while let Some(received) = fetched.recv().await {
+                if let Received::BackfillEnd(outcome) = received {
+                    return outcome.map(|()| None);
+                }
+                let _ = tell.send((index, Heard::Received(received))).await;
+            }
+            return Ok(None);
+        }
+        From::Subscription { next_group, past } => (next_group, past),
+    };
+    let filter = match (next_group, past) {
+        (true, _) => Some(Filter::NextGroupStart),
+        // What is there already comes by the backfill.
+        (false, Some(_)) => Some(Filter::LargestObject),
+        (false, None) => None,
+    };
+    let backfill = past.map(|groups| Fill {
+        filter: Some(LocationFilter::RelativeStart {
+            groups: NonZeroU64::MIN.saturating_add(groups),
+        }),
+        group_order: Some(GroupOrder::Ascending),
+        ..Fill::default()
+    });
+    let want = Want { parameters: Parameters { filter, ..Parameters::default() }, backfill };
+    let mut subscription = subscriber.subscribe(track, want).await?;
+    while let Some(received) = subscription.next().await {
+        if let Received::Done(done) = received {
+            return Ok(Some(done));
+        }
+        let _ = tell.send((index, Heard::Received(received))).await;
+    }
+    Ok(None)
 }
 
 /// The names of the tracks in a broadcast's MSF catalog.
 async fn read_catalog(
-    cli: &Cli,
-    endpoint: &Endpoint,
-    tls: &ClientTls,
+    subscriber: &Subscriber,
     namespace: &Namespace,
 ) -> anyhow::Result<Vec<String>> {
-    let wanted = want(namespace, "catalog", From::Past { groups: 0 })?;
-    let mut subscriber = connect(cli, endpoint, tls, vec![wanted]).await?;
-    loop {
-        match subscriber.next().await? {
-            Heard::Object(object) => {
-                let catalog: serde_json::Value =
-                    serde_json::from_slice(&object.payload).context("the catalog is not JSON")?;
-                let tracks = catalog["tracks"].as_array().context("the catalog has no tracks")?;
-                let names = tracks.iter().filter_map(|track| track["name"].as_str());
-                return Ok(names.map(ToOwned::to_owned).collect());
-            }
-            Heard::Refused { error, .. } => {
-                let reason = String::from_utf8_lossy(&error.reason);
-                bail!("the catalog was refused: {} {reason}", error.code);
-            }
-            Heard::Done { .. } => bail!("the catalog track ended before an object came"),
-            _ => {}
-        }
-    }
+    let catalog = track(namespace, "catalog")?;
+    let subscription = subscriber.subscribe(catalog, Want::default()).await;
+    let mut subscription = subscription.context("the catalog")?;
+    let object = subscription.next_object().await.context("the catalog ended before it came")?;
+    let catalog: serde_json::Value =
+        serde_json::from_slice(&object.payload).context("the catalog is not JSON")?;
+    let tracks = catalog["tracks"].as_array().context("the catalog has no tracks")?;
+    let names = tracks.iter().filter_map(|track| track["name"].as_str());
+    Ok(names.map(ToOwned::to_owned).collect())
 }
 
 /// Shows objects in the form that was asked for.
@@ -260,7 +294,27 @@ impl Show {
         Ok(Self { names, objects: 0, hash: cli.hash, seen: BTreeMap::new(), out })
     }
 
-    fn object(&mut self, object: &Object) -> anyhow::Result<()> {
+    fn heard(&mut self, track: usize, heard: Heard) -> anyhow::Result<()> {
+        let name = &self.names[track];
+        match heard {
+            Heard::Received(Received::Object(object)) if object.status == ObjectStatus::Normal => {
+                self.object(track, &object)?;
+            }
+            Heard::Received(Received::Reset { group, code, .. }) => {
+                eprint_line(&format!("{name}: group {group} was cut: {code}"));
+            }
+            Heard::Received(Received::BackfillEnd(Err(refusal))) => {
+                eprint_line(&format!("{name}: the past: {refusal}"));
+            }
+            Heard::Received(_) => {}
+            Heard::Over(Ok(Some(done))) => eprint_line(&format!("{name}: over: {}", done.code)),
+            Heard::Over(Ok(None)) => {}
+            Heard::Over(Err(refusal)) => return Err(refusal).with_context(|| name.clone()),
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, track: usize, object: &Object) -> anyhow::Result<()> {
         self.objects += 1;
         if let Some(out) = &mut self.out {
             out.write_all(&object.payload).context("--out")?;
@@ -269,15 +323,15 @@ impl Show {
         let hash: [u8; 32] = Sha256::digest(&object.payload).into();
         let (Location { group, object: id }, length) = (object.location, object.payload.len());
         if self.hash {
-            self.seen.insert((object.track, object.location), (length as u64, hash));
+            self.seen.insert((track, object.location), (length as u64, hash));
             return Ok(());
         }
-        let track = match &self.names[..] {
+        let name = match &self.names[..] {
             [_] => String::new(),
-            names => format!("{} ", names[object.track]),
+            names => format!("{} ", names[track]),
         };
         let subgroup = object.subgroup.map_or("-".to_owned(), |id| id.to_string());
-        println!("{track}{group} {subgroup} {id} {length} {}", hex(&hash));
+        println!("{name}{group} {subgroup} {id} {length} {}", hex(&hash));
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use moqt::{FullTrackName, Namespace};
+use moqt::{FullTrackName, Namespace, Version};
 use netsim::{LinkConfig, ProxyConfig, UdpProxy};
 use tokio::sync::{mpsc, oneshot};
 use url::Url;
@@ -118,8 +118,9 @@ impl Load {
             crowds.push(slow_crowd(&options).await?);
         }
         let (tell, accounts) = mpsc::unbounded_channel();
+        let drafts = options.draft.map_or(Version::ALL.to_vec(), |draft| vec![draft]);
         let threads = (0..options.threads.max(1))
-            .map(|_| Thread::start(options.per_socket.max(1), tell.clone()))
+            .map(|_| Thread::start(options.per_socket.max(1), drafts.clone(), tell.clone()))
             .collect();
         Ok(Self {
             ledgers: (0..tracks).map(|_| Arc::default()).collect(),

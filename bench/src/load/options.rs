@@ -117,6 +117,10 @@ pub struct Options {
     /// What that link is like: `rate=3M delay=20 queue=64k loss=1`.
     #[arg(long, value_name = "LINK", default_value = "rate=3M delay=10 queue=64k")]
     pub slow_link: String,
+    /// Viewers speak this draft only: 16, 18 or 22.
+    #[arg(long, value_parser = crate::draft::parse)]
+    #[serde(skip)]
+    pub draft: Option<moqt::Version>,
     /// Threads for viewers.
     #[arg(long, default_value_t = 1)]
     pub threads: usize,

@@ -174,6 +174,14 @@ pub struct Claimed {
     pub by_reason: Vec<(String, u64)>,
 }
 
+impl Generator {
+    /// The part of the measured time for which its busiest thread was busy. Near 1, latencies say
+    /// more of the generator than of the relay.
+    pub fn share(&self, seconds: f64) -> f64 {
+        self.busiest_thread_s / seconds
+    }
+}
+
 impl Report {
     /// The figures of all targets together that a verdict needs: what was owed and came inside the
     /// measured time.
@@ -213,7 +221,7 @@ impl Report {
             lag.p99_ms,
             lag.max_ms
         );
-        if busiest_thread_s / self.seconds > 0.9 {
+        if self.generator.share(self.seconds) > 0.9 {
             text.push_str("              THE GENERATOR IS THE LIMIT: latencies say nothing\n");
         }
         if let Some(claimed) = &self.claimed {

@@ -10,11 +10,14 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 use moqt::{
     Event, FullTrackName, Limits, Parameters, Request, RequestId, Response, SubgroupHeader,
-    Subscribe,
+    Subscribe, Version,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
-use transport::{ClientTls, Driver, DriverEvent, Endpoint, EndpointConfig, ReadError, RecvStream};
+use transport::{
+    ClientTls, Driver, DriverEvent, Endpoint, EndpointConfig, EndpointOptions, ReadError,
+    RecvStream,
+};
 use url::Url;
 
 use super::books::Books;
@@ -118,12 +121,16 @@ pub(super) struct Thread {
 
 impl Thread {
     /// A thread with no viewers; each one's account goes to `accounts`.
-    pub(super) fn start(per_socket: usize, accounts: mpsc::UnboundedSender<Account>) -> Self {
+    pub(super) fn start(
+        per_socket: usize,
+        drafts: Vec<Version>,
+        accounts: mpsc::UnboundedSender<Account>,
+    ) -> Self {
         let (orders, take) = mpsc::unbounded_channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.expect("a runtime without threads");
-            LocalSet::new().block_on(&runtime, take_orders(per_socket, take, accounts));
+            LocalSet::new().block_on(&runtime, take_orders(per_socket, drafts, take, accounts));
         });
         Self { orders, thread }
     }
@@ -142,6 +149,7 @@ impl Thread {
 
 async fn take_orders(
     per_socket: usize,
+    drafts: Vec<Version>,
     mut orders: mpsc::UnboundedReceiver<Order>,
     accounts: mpsc::UnboundedSender<Account>,
 ) {
@@ -158,19 +166,21 @@ async fn take_orders(
         let has_room = |(_, token): &&(Endpoint, Rc<()>)| Rc::strong_count(token) <= per_socket;
         let (endpoint, token) = match endpoints.iter().find(has_room) {
             Some((endpoint, token)) => (endpoint.clone(), Rc::clone(token)),
-            None => match Endpoint::client(config) {
-                Ok(endpoint) => {
-                    let token = Rc::new(());
-                    endpoints.push((endpoint.clone(), Rc::clone(&token)));
-                    (endpoint, token)
+            None => {
+                match Endpoint::client(EndpointOptions::from(config).versions(drafts.clone())) {
+                    Ok(endpoint) => {
+                        let token = Rc::new(());
+                        endpoints.push((endpoint.clone(), Rc::clone(&token)));
+                        (endpoint, token)
+                    }
+                    Err(error) => {
+                        let account = Account::new(&order);
+                        let account = Account { error: Some(error.to_string()), ..account };
+                        let _ = accounts.send(account);
+                        continue;
+                    }
                 }
-                Err(error) => {
-                    let account = Account::new(&order);
-                    let account = Account { error: Some(error.to_string()), ..account };
-                    let _ = accounts.send(account);
-                    continue;
-                }
-            },
+            }
         };
         let accounts = accounts.clone();
         viewers.spawn_local(async move {
@@ -231,7 +241,7 @@ async fn watch(
         Err(error) => return error.to_string(),
     };
     let setup = connection.client_setup(url);
-    let coding = connection.version().int_coding();
+    let coding = transport::CANONICAL.int_coding();
     let mut driver = Driver::new(connection, setup, Limits::default());
     let mut requests: Vec<RequestId> = Vec::with_capacity(tracks.len());
     for (_, track) in tracks {

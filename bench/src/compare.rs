@@ -1,0 +1,302 @@
+//! The relay, the bare server and other relays under the same load, in turn.
+//!
+//! Every load is put on every server, then all over again, and the medians are kept: these
+//! machines drift, and what runs minutes apart cannot be compared. Server and load run on a core
+//! each and, where that is allowed, with a real-time priority (`chrt`), so that what else the
+//! machine does stays out of the figures.
+
+mod servers;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use clap::Args;
+
+pub use servers::{Kind, Server, StartError};
+pub use table::Outcome;
+
+use crate::load::{Media, Report};
+
+/// p99 up to which a viewer counts as served, milliseconds.
+const SERVED_P99_MS: f64 = 100.0;
+/// Viewers on one core that are tried one after another.
+const LADDER: [usize; 10] = [200, 300, 400, 500, 600, 700, 800, 900, 1000, 1200];
+
+/// What to compare.
+#[derive(Args, Clone, Debug)]
+pub struct CompareOptions {
+    /// One short round and no search for the most viewers.
+    #[arg(long)]
+    pub quick: bool,
+    /// How often each load is put on each server.
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// Seconds that each measurement takes.
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Directory of `relay`; where this program is, if not given.
+    #[arg(long, value_name = "DIR")]
+    pub programs: Option<PathBuf>,
+    /// Directory of other relays' programs; those that are not there are left out.
+    #[arg(long, value_name = "DIR")]
+    pub peers: Option<PathBuf>,
+    /// Write the tables to this file.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// Why there is no comparison.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// A server does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Something of the system.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        error: std::io::Error,
+    },
+    /// The load could not be put on.
+    #[error("the load on {server} failed: {reason}")]
+    Load {
+        /// On whom.
+        server: &'static str,
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl CompareError {
+    fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        |error| Self::System { what: what.into(), error }
+    }
+}
+
+/// A load by its name.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// For the table.
+    pub name: &'static str,
+    /// Viewers of the one broadcast.
+    pub viewers: usize,
+    /// The broadcast.
+    pub media: Media,
+}
+
+fn loads() -> Vec<Load> {
+    let media = |size, rate: f64| {
+        let group = (rate * 2.0) as u64;
+        Media { size, rate, group, audio: false, temporal: false }
+    };
+    vec![
+        Load { name: "5 Mbit/s", viewers: 200, media: media(20_800, 30.0) },
+        Load { name: "5 Mbit/s", viewers: 100, media: media(20_800, 30.0) },
+        Load { name: "1 Mbit/s", viewers: 200, media: media(4096, 30.0) },
+        Load { name: "audio only", viewers: 200, media: media(400, 50.0) },
+    ]
+}
+
+/// Runs the comparison; `say` hears how it goes.
+///
+/// # Errors
+/// When a server does not start or a load cannot be put on.
+pub fn run(options: &CompareOptions, mut say: impl FnMut(&str)) -> Result<Outcome, CompareError> {
+    let own = std::env::current_exe().map_err(CompareError::system("this program"))?;
+    let beside = own.parent().unwrap_or(Path::new(".")).to_owned();
+    let programs = options.programs.clone().unwrap_or(beside);
+    let scratch = Scratch::new().map_err(CompareError::system("a scratch directory"))?;
+    let kinds: Vec<Kind> = Kind::ALL
+        .into_iter()
+        .filter(|kind| {
+            let program = kind.program(&own, &programs, options.peers.as_deref());
+            let there = program.is_some_and(|program| program.is_file());
+            if !there && options.peers.is_some() {
+                say(&format!("{} is not there and is left out", kind.name()));
+            }
+            there
+        })
+        .collect();
+    let pinning = Pinning::probe();
+    let bench = Bench { own, programs, peers: options.peers.clone(), scratch, pinning };
+    let (rounds, seconds) =
+        if options.quick { (1, 4.0) } else { (options.rounds, options.seconds) };
+    let mut outcome = Outcome::new(pinning.words(), rounds, seconds);
+    let loads = loads();
+    for round in 1..=rounds {
+        for load in &loads {
+            for kind in &kinds {
+                let report = bench.measure(*kind, load, seconds)?;
+                say(&table::line(round, *kind, load, &report));
+                outcome.add(*kind, load, report);
+            }
+        }
+    }
+    if !options.quick {
+        for kind in &kinds {
+            let most = bench.most_viewers(*kind, &loads[0], seconds.min(8.0), &mut say)?;
+            outcome.set_most(*kind, most);
+        }
+    }
+    Ok(outcome)
+}
+
+/// What a comparison runs with.
+struct Bench {
+    own: PathBuf,
+    programs: PathBuf,
+    peers: Option<PathBuf>,
+    scratch: Scratch,
+    pinning: Pinning,
+}
+
+impl Bench {
+    /// One server, started afresh, under one load.
+    fn measure(&self, kind: Kind, load: &Load, seconds: f64) -> Result<Report, CompareError> {
+        let program = kind.program(&self.own, &self.programs, self.peers.as_deref());
+        let program = program.expect("those without one were left out");
+        let mut command = self.pinning.command(0, &program);
+        let server = Server::start(kind, &mut command, &self.scratch.0, &load.media)?;
+        let json = self.scratch.0.join("report.json");
+        let mut command = self.pinning.command(1, &self.own);
+        command
+            .arg("load")
+            .args(["--relay", server.url.as_str(), "--pid", &server.pid().to_string()])
+            .args(["--viewers", &load.viewers.to_string(), "--size", &load.media.size.to_string()])
+            .args(["--rate", &load.media.rate.to_string()])
+            .args(["--group", &load.media.group.to_string(), "--seconds", &seconds.to_string()])
+            .args(server.load_arguments())
+            .arg("--json")
+            .arg(&json)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let failed = |reason: String| CompareError::Load { server: kind.name(), reason };
+        let done = command.output().map_err(CompareError::system("weir-bench load"))?;
+        if !done.status.success() {
+            return Err(failed(String::from_utf8_lossy(&done.stderr).into_owned()));
+        }
+        let text = std::fs::read(&json).map_err(CompareError::system("the load's report"))?;
+        serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))
+    }
+
+    /// The most viewers of the ladder that all get everything in time.
+    fn most_viewers(
+        &self,
+        kind: Kind,
+        load: &Load,
+        seconds: f64,
+        say: &mut impl FnMut(&str),
+    ) -> Result<Most, CompareError> {
+        let mut most = Most::default();
+        for viewers in LADDER {
+            let load = Load { viewers, ..load.clone() };
+            let mut report = self.measure(kind, &load, seconds)?;
+            if !served(&report) {
+                // Once more: something else may have been in the way.
+                report = self.measure(kind, &load, seconds)?;
+            }
+            say(&table::line(1, kind, &load, &report));
+            if !served(&report) {
+                most.generator_was_limit = report.generator.share(report.seconds) > 0.9;
+                return Ok(most);
+            }
+            most.viewers = viewers;
+        }
+        most.no_limit_found = true;
+        Ok(most)
+    }
+}
+
+/// How many viewers a server serves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Most {
+    /// So many, all of them in time and whole.
+    pub viewers: usize,
+    /// With more, it was the load generator that did not keep up.
+    pub generator_was_limit: bool,
+    /// No larger number was tried.
+    pub no_limit_found: bool,
+}
+
+/// Whether every viewer got everything, in time.
+fn served(report: &Report) -> bool {
+    let viewers: u64 = report.targets.iter().map(|target| target.viewers).sum();
+    let joined = report.targets.iter().all(|target| target.never_joined == 0 && target.broken == 0);
+    let in_time = report.targets.iter().all(|target| target.lateness.p99_ms < SERVED_P99_MS);
+    viewers > 0
+        && joined
+        && in_time
+        && report.measured().owed > 0
+        && report.measured().missing() == 0
+}
+
+/// How processes are kept apart.
+#[derive(Clone, Copy, Debug)]
+struct Pinning {
+    cores: bool,
+    real_time: bool,
+}
+
+impl Pinning {
+    fn probe() -> Self {
+        let works = |program: &str, args: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(args).arg("true").stdout(Stdio::null()).stderr(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            cores: cores > 1 && works("taskset", &["-c", "1"]),
+            real_time: works("chrt", &["-r", "5"]),
+        }
+    }
+
+    fn words(self) -> String {
+        let cores = if self.cores { "server on core 0, load on core 1" } else { "not pinned" };
+        let priority = if self.real_time { "`chrt -r 5`" } else { "no real-time priority" };
+        format!("{cores}; {priority}")
+    }
+
+    fn command(self, core: usize, program: &Path) -> Command {
+        let mut words: Vec<String> = Vec::new();
+        if self.real_time {
+            words.extend(["chrt", "-r", "5"].map(ToOwned::to_owned));
+        }
+        if self.cores {
+            words.extend(["taskset".to_owned(), "-c".to_owned(), core.to_string()]);
+        }
+        match words.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            None => Command::new(program),
+        }
+    }
+}
+
+/// A directory that goes away again.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("weir-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// How long a server may take until it listens.
+const START: Duration = Duration::from_secs(15);
