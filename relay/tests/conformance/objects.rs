@@ -34,7 +34,7 @@ impl Pair {
     }
 
     /// The relay finds the track malformed: it tells both, and nobody loses the session.
-    async fn is_malformed(mut self) {
+    async fn ends_malformed(mut self) {
         let Response::PublishDone(done) = self.viewer.answer(self.id).await else {
             panic!("PUBLISH_DONE")
         };
@@ -216,7 +216,7 @@ async fn one_object_with_two_payloads_makes_a_track_malformed() {
         again.object(1, b"2").await;
         let code = pair.viewer.end(pair.id, 0).await;
         assert_eq!(code, Some(ResetCode::MALFORMED_TRACK));
-        pair.is_malformed().await;
+        pair.ends_malformed().await;
     }
 }
 
@@ -232,7 +232,7 @@ async fn two_priorities_in_a_subgroup_make_a_track_malformed() {
         let other = SubgroupHeader { priority: Some(3), ..header(7, 0) };
         let mut again = pair.publisher.open(other).await;
         again.object(1, b"two").await;
-        pair.is_malformed().await;
+        pair.ends_malformed().await;
     }
 }
 
@@ -260,7 +260,7 @@ async fn an_object_after_the_end_makes_a_track_malformed() {
             let other = SubgroupHeader { subgroup: SubgroupId::Known(1), ..header(7, group) };
             let mut again = pair.publisher.open(other).await;
             again.object(5, b"late").await;
-            pair.is_malformed().await;
+            pair.ends_malformed().await;
         }
     }
 }
@@ -277,7 +277,7 @@ async fn spoils(version: Version, first: &Properties, second: Option<&Properties
         stream.object_with(5, &properties.to_bytes(coding), b"x").await;
         stream.finish();
     }
-    pair.is_malformed().await;
+    pair.ends_malformed().await;
 }
 
 fn with_int(kind: u64, value: u64) -> Properties {

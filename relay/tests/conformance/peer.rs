@@ -21,6 +21,7 @@ use crate::common::{Relay, within};
 
 /// What a peer was told, in the order it came; streams of their own may overtake each other.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a test holds few of them")]
 pub(crate) enum Heard {
     Session(Event),
     /// A subgroup's stream began.

@@ -6,6 +6,8 @@ use moqt::{
     property,
 };
 
+use transport::{Endpoint, EndpointConfig};
+
 use super::peer::{Heard, Peer, header, name, namespace, subscribe_ok};
 use super::{EVERY, LATER};
 use crate::common::{Machine, Relay};
@@ -431,6 +433,21 @@ async fn setup_says_what_we_are_and_no_more() {
         let said = std::str::from_utf8(&implementation).unwrap();
         assert_eq!(said, concat!("weir-relay/", env!("CARGO_PKG_VERSION")));
         assert_eq!((path, authority), (None, None));
+    }
+}
+
+#[tokio::test]
+async fn a_client_names_the_place_where_web_transport_has_not() {
+    let machine = Machine::new();
+    let relay = machine.relay("relay", &[]);
+    let endpoint = Endpoint::client(EndpointConfig::default()).unwrap();
+    for (url, said) in [(relay.url(), true), (relay.web_transport_url(), false)] {
+        let connection = endpoint.connect(&url, &relay.tls()).await.unwrap();
+        let url = url.join("/a/place?and=more").unwrap();
+        let setup = connection.client_setup(&url);
+        let authority = format!("127.0.0.1:{}", url.port().unwrap());
+        assert_eq!(setup.authority, said.then(|| authority.into()));
+        assert_eq!(setup.path, said.then(|| "/a/place?and=more".into()));
     }
 }
 
