@@ -63,10 +63,18 @@ fn every_test_that_the_page_names_exists_and_every_claim_names_one() {
                     };
                     match files.get(file) {
                         None => complain(format!("{file} is not among the files")),
-                        Some(source) if !source.contains(&format!("fn {name}(")) => {
-                            complain(format!("{file} has no test {name}"));
-                        }
-                        Some(_) => {}
+                        Some(source) => match source.split_once(&format!("fn {name}(")) {
+                            None => complain(format!("{file} has no test {name}")),
+                            // Its attributes are what follows the item before it.
+                            Some((before, _)) => {
+                                let attributes = before.rsplit("\n\n").next().unwrap_or(before);
+                                if attributes.contains("#[ignore") {
+                                    complain(format!(
+                                        "{file}::{name} is ignored, and shows nothing"
+                                    ));
+                                }
+                            }
+                        },
                     }
                 }
             }

@@ -328,3 +328,79 @@ async fn a_tracks_status_is_told_whether_it_is_watched_or_not() {
         viewer.cancel(seen).await;
     }
 }
+
+/// A viewer's request for groups 2 to 4, of which the publisher is asked for those before 4 and
+/// does not answer.
+async fn waits(relay: &Relay, version: Version) -> (Peer, RequestId, Peer, RequestId) {
+    let mut publisher = Peer::connect(relay, version).await;
+    publisher.publish_namespace(TRACK.0).await;
+    let mut viewer = Peer::connect(relay, version).await;
+    let track = name(TRACK.0, TRACK.1);
+    let seen = viewer.subscribe(&track, Parameters::default()).await;
+    publisher.accept(subscribe_ok(7, Some((3, 9)))).await;
+    viewer.accepted(seen).await;
+    publisher.group(7, 4, 1).await;
+    viewer.object(seen, (4, 0)).await;
+    let mut asker = Peer::connect(relay, version).await;
+    let id = if version == Version::Draft22 {
+        let start = Location { group: 2, object: 0 };
+        let filter = Some(LocationFilter::AbsoluteStart { start });
+        let wants = Parameters {
+            filter: Some(Filter::LargestObject),
+            fill: Some(Box::new(Fill { filter, ..Fill::default() })),
+            ..Parameters::default()
+        };
+        let id = asker.subscribe(&track, wants).await;
+        asker.accepted(id).await;
+        id
+    } else {
+        let range = FetchRange::Standalone {
+            track,
+            start: Location { group: 2, object: 0 },
+            end: Location { group: 4, object: 0 },
+        };
+        asker.request(Request::Fetch(Fetch { range, parameters: Parameters::default() })).await
+    };
+    let (asked, request) = publisher.asked().await;
+    assert!(matches!(request, Request::Fetch(_)), "{request:?}");
+    (publisher, asked, asker, id)
+}
+
+#[tokio::test]
+async fn what_is_cancelled_is_not_fetched_any_more() {
+    let machine = Machine::new();
+    for version in EVERY {
+        let relay = machine.relay(version.alpn(), &[]);
+        let (mut publisher, asked, asker, id) = waits(&relay, version).await;
+        // The fetch itself, or in draft 22 the subscription that a fill belongs to.
+        asker.cancel(id).await;
+        publisher
+            .pick("the end of the relay's FETCH", |heard| {
+                matches!(heard, Heard::Session(moqt::Event::Ended { id, .. }) if *id == asked)
+                    .then_some(())
+            })
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_publisher_refuses_is_not_said_to_be_missing() {
+    let machine = Machine::new();
+    for version in EVERY {
+        let relay = machine.relay(version.alpn(), &[]);
+        let (publisher, asked, mut asker, id) = waits(&relay, version).await;
+        let error = moqt::RequestError::new(RequestErrorCode::INTERNAL_ERROR, "gone");
+        publisher.respond(asked, Response::Error(error)).await;
+        // Reset, refused, or marked as unknown; never as if nothing had been there.
+        if version < Version::Draft22
+            && let Response::Error(_) = asker.answer(id).await
+        {
+            continue;
+        }
+        let (marks, code) = asker.fetched(id).await;
+        let unknown = |mark: &FetchMark| {
+            matches!(mark, FetchMark::EndOfRange { gap: Gap::Unknown | Gap::TimedOut, .. })
+        };
+        assert!(code.is_some() || marks.iter().any(|(mark, _)| unknown(mark)), "{marks:?}");
+    }
+}

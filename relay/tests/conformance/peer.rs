@@ -11,7 +11,7 @@ use moqt::{
     Properties, PublishNamespace, Request, RequestError, RequestId, RequestOk, ResetCode, Response,
     Session, SessionCode, Setup, SubgroupHeader, SubgroupId, Subscribe, SubscribeOk, Version,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use transport::{
     CANONICAL, Connection, Driver, DriverEvent, Endpoint, EndpointConfig, EndpointOptions, Error,
     Limits, ReadError, RecvStream, SendStream,
@@ -21,6 +21,7 @@ use crate::common::{Relay, within};
 
 /// What a peer was told, in the order it came; streams of their own may overtake each other.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a test holds few of them")]
 pub(crate) enum Heard {
     Session(Event),
     /// A subgroup's stream began.
@@ -41,10 +42,7 @@ pub(crate) enum Heard {
         request: RequestId,
         bytes: u64,
     },
-    Datagram {
-        request: RequestId,
-        datagram: Datagram,
-    },
+    Datagram(Datagram),
     Fetched {
         request: RequestId,
         mark: FetchMark,
@@ -61,13 +59,28 @@ pub(crate) enum Heard {
     Closed(Error),
 }
 
+/// What a peer does with data streams.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// Reads them.
+    All,
+    /// Leaves them unread.
+    None,
+    /// Stops them as they begin.
+    Stops,
+}
+
+/// Bytes of a stream that a peer takes without reading it.
+const UNREAD: u64 = 16 * 1024;
+
 type Order = Box<dyn FnOnce(&mut Session) + Send>;
 
 pub(crate) struct Peer {
-    pub(crate) version: Version,
     /// The relay's SETUP.
     pub(crate) setup: Setup,
     pub(crate) connection: Connection,
+    /// Whether data streams are read, and whether they are stopped as they begin.
+    reading: watch::Sender<Reads>,
     /// Whether what is fetched is asked for in descending order of groups.
     descending: Arc<AtomicBool>,
     orders: mpsc::UnboundedSender<Order>,
@@ -79,8 +92,17 @@ pub(crate) struct Peer {
 impl Peer {
     /// Dials a relay, in this draft only, and waits for its SETUP.
     pub(crate) async fn connect(relay: &Relay, version: Version) -> Self {
+        Self::connect_with(relay, version, Reads::All).await
+    }
+
+    /// The same, for a peer that does this with data streams.
+    pub(crate) async fn connect_with(relay: &Relay, version: Version, reads: Reads) -> Self {
         let config = EndpointConfig { uni_streams: 100, ..EndpointConfig::default() };
-        let options = EndpointOptions::from(config).versions([version]);
+        let limits = match reads {
+            Reads::All => Limits::default(),
+            _ => Limits { unread_stream_bytes: UNREAD, ..Limits::default() },
+        };
+        let options = EndpointOptions::from(config).versions([version]).limits(limits);
         let endpoint = Endpoint::client(options).unwrap();
         let url = relay.url();
         let tls = relay.tls();
@@ -89,16 +111,17 @@ impl Peer {
             implementation: Some("weir-conformance".into()),
             ..connection.client_setup(&url)
         };
-        let driver = Driver::new(connection.clone(), setup, Limits::default());
+        let driver = Driver::new(connection.clone(), setup, limits);
         let (tell, heard) = mpsc::unbounded_channel();
         let (orders, take) = mpsc::unbounded_channel();
         let descending = Arc::<AtomicBool>::default();
-        tokio::spawn(run(driver, Arc::clone(&descending), take, tell));
+        let (reading, reads) = watch::channel(reads);
+        tokio::spawn(run(driver, Arc::clone(&descending), reads, take, tell));
         let kept = VecDeque::new();
         let mut peer = Self {
-            version,
             setup: Setup::default(),
             connection,
+            reading,
             descending,
             orders,
             heard,
@@ -131,6 +154,11 @@ impl Peer {
 
     pub(crate) async fn respond(&self, id: RequestId, response: Response) {
         self.order(move |session| session.respond(id, response).unwrap()).await;
+    }
+
+    /// From here on this is done with data streams, also with those left unread.
+    pub(crate) fn reads(&self, reads: Reads) {
+        self.reading.send_replace(reads);
     }
 
     /// Says GOAWAY.
@@ -462,10 +490,6 @@ impl Writer {
         self.stream.finish();
     }
 
-    pub(crate) fn reset(mut self, code: ResetCode) {
-        self.stream.reset(code);
-    }
-
     /// Waits until the relay has all, or stops the stream: with which code.
     pub(crate) async fn stopped(&self) -> Option<ResetCode> {
         within("the stream to be stopped", self.stream.stopped()).await.unwrap()
@@ -505,6 +529,7 @@ pub(crate) fn subscribe_ok(track_alias: u64, largest: Option<(u64, u64)>) -> Sub
 async fn run(
     mut driver: Driver,
     descending: Arc<AtomicBool>,
+    reads: watch::Receiver<Reads>,
     mut orders: mpsc::UnboundedReceiver<Order>,
     tell: mpsc::UnboundedSender<Heard>,
 ) {
@@ -521,11 +546,9 @@ async fn run(
         };
         let heard = match event {
             Ok(DriverEvent::Session(event)) => Heard::Session(event),
-            Ok(DriverEvent::Datagram { request, datagram }) => {
-                Heard::Datagram { request, datagram }
-            }
+            Ok(DriverEvent::Datagram { datagram, .. }) => Heard::Datagram(datagram),
             Ok(DriverEvent::Subgroup { request, header, head, stream }) => {
-                tokio::spawn(read(request, header, head, stream, tell.clone()));
+                tokio::spawn(read(request, header, head, stream, reads.clone(), tell.clone()));
                 Heard::Begun { request, header }
             }
             Ok(DriverEvent::Fetch { request, head, stream }) => {
@@ -574,9 +597,16 @@ async fn read(
     request: RequestId,
     header: SubgroupHeader,
     head: Bytes,
-    stream: RecvStream,
+    mut stream: RecvStream,
+    mut reads: watch::Receiver<Reads>,
     tell: mpsc::UnboundedSender<Heard>,
 ) {
+    let Ok(how) = reads.wait_for(|reads| *reads != Reads::None).await.map(|how| *how) else {
+        return;
+    };
+    if how == Reads::Stops {
+        return stream.stop(ResetCode::CANCELLED);
+    }
     let mut scanner = ObjectScanner::new(&header, CANONICAL.int_coding());
     let mut reading = Reading { bytes: BytesMut::from(&head[..]), stream };
     let mut marks: VecDeque<ObjectMark> = VecDeque::new();

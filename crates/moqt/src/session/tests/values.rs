@@ -566,3 +566,28 @@ fn answers_about_a_namespace_reach_the_application() {
         assert_eq!(pair.closed, None);
     }
 }
+
+#[test]
+fn reset_codes_mean_what_their_draft_says() {
+    let codes = [
+        // what is meant, draft 16, draft 18 and later
+        (ResetCode::INTERNAL_ERROR, 0x0, 0x0),
+        (ResetCode::CANCELLED, 0x1, 0x1),
+        (ResetCode::DELIVERY_TIMEOUT, 0x2, 0x2),
+        (ResetCode::SESSION_CLOSED, 0x3, 0x3),
+        (ResetCode::UNKNOWN_OBJECT_STATUS, 0x4, 0x6),
+        (ResetCode::MALFORMED_TRACK, 0x12, 0x12),
+    ];
+    for (code, sixteen, later) in codes {
+        for version in EVERY {
+            let wire = if version == Version::Draft16 { sixteen } else { later };
+            assert_eq!(code.to_wire(version), wire, "{code:?} in {version:?}");
+            assert_eq!(ResetCode::from_wire(wire, version), code, "{wire:#x} in {version:?}");
+        }
+    }
+    // Draft 16 has no word for these.
+    for code in [ResetCode::GOING_AWAY, ResetCode::TOO_FAR_BEHIND, ResetCode::EXCESSIVE_LOAD] {
+        assert_eq!(code.to_wire(Version::Draft16), 0x1);
+        assert_eq!(ResetCode::from_wire(code.to_wire(Version::Draft18), Version::Draft22), code);
+    }
+}
