@@ -48,7 +48,7 @@ impl Broadcast {
     pub(crate) fn new(number: u64, rng: &mut Rng, start: Instant) -> Self {
         let namespace = Namespace::from_path(&format!("live/{}", number / 2)).expect("short");
         let datagrams = rng.per_mille(200);
-        let per_group = rng.between(1, 24);
+        let per_group = rng.between(1, 14);
         Self {
             name: FullTrackName::new(namespace, format!("track{number}")).expect("short"),
             number,

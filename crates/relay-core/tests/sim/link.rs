@@ -230,7 +230,11 @@ impl Link {
         chunks: &[Bytes],
     ) -> Option<usize> {
         let room = match stream.class {
-            Class::Data => self.path.buffer.saturating_sub(self.directions[side].unsent),
+            Class::Data => {
+                let room = self.path.buffer.saturating_sub(self.directions[side].unsent);
+                // Crumbs are not worth a packet.
+                if room < PACKET { 0 } else { room }
+            }
             Class::Control | Class::Request => usize::MAX,
         };
         let direction = &mut self.directions[side];

@@ -7,6 +7,7 @@
 
 #![allow(clippy::print_stdout, reason = "what a failed run has to say")]
 
+mod books;
 mod broadcast;
 mod link;
 mod peer;
@@ -83,6 +84,7 @@ fn every_seed_keeps_the_invariants() {
                     }
                     let violations = run(seed, start, false).0;
                     if !violations.is_empty() {
+                        println!("seed {seed}: {}", violations[0]);
                         failed.lock().unwrap_or_else(|e| e.into_inner()).push((seed, violations));
                     }
                 }
@@ -91,9 +93,6 @@ fn every_seed_keeps_the_invariants() {
     });
     let mut failed = failed.into_inner().unwrap_or_else(|e| e.into_inner());
     failed.sort();
-    for (seed, violations) in &failed {
-        println!("seed {seed}: {}", violations[0]);
-    }
     if let Some((seed, _)) = failed.first() {
         panic!("{} of {seeds} seeds fail, the first:\n{}", failed.len(), tell(*seed, start));
     }

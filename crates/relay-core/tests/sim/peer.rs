@@ -15,6 +15,7 @@ use relay_core::{
     StreamKey, Subscription, Track, TrackId,
 };
 
+use crate::books::Offered;
 use crate::link::{Class, Link, StreamNo};
 use crate::relay::Core;
 use crate::wire::{Said, Wire};
@@ -31,6 +32,7 @@ pub(crate) struct Peer {
     pub(crate) wire: Wire,
     kind: Kind,
     pub(crate) outbox: Outbox,
+    pub(crate) offered: Offered,
     /// Requests of the peer's for objects, and PUBLISHes of ours.
     served: BTreeMap<RequestId, Served>,
     /// Streams to be opened once the peer allows more.
@@ -86,6 +88,7 @@ impl Peer {
             wire,
             kind,
             outbox: Outbox::new(policy),
+            offered: Offered::default(),
             served: BTreeMap::new(),
             opening: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -225,10 +228,15 @@ impl Peer {
             }
             Said::Datagram { request, datagram } => {
                 let track = self.upstream_mut(request).map(|upstream| upstream.track);
-                if let Some(track) = track.and_then(|track| core.tracks.get_mut(&track))
-                    && let Err(error) = track.push_datagram(self.id, datagram, core.timeline.now())
+                if let Some(id) = track
+                    && let Some(track) = core.tracks.get_mut(&id)
                 {
-                    core.fault(self.id, &error);
+                    let before = track.bytes_in();
+                    let pushed = track.push_datagram(self.id, datagram, core.timeline.now());
+                    core.datagrams.push((id, track.bytes_in() - before));
+                    if let Err(error) = pushed {
+                        core.fault(self.id, &error);
+                    }
                 }
             }
             Said::Fetch { .. } | Said::Closed => {}
@@ -323,6 +331,7 @@ impl Peer {
 
     fn handle_update(&mut self, id: RequestId, change: &Parameters, core: &mut Core) {
         let Some(Served { track: Some(track), .. }) = self.served.get(&id) else { return };
+        self.offered.update();
         self.outbox.update(id, |wanted| {
             wanted.priority = change.subscriber_priority.unwrap_or(wanted.priority);
             wanted.forward = change.forward.unwrap_or(wanted.forward);
@@ -398,6 +407,10 @@ impl Peer {
     fn handle_ended(&mut self, id: RequestId, core: &mut Core, link: &mut Link) {
         if let Some(served) = self.served.remove(&id) {
             let track = served.track.and_then(|track| core.tracks.get(&track));
+            if let (Some(id), Some(track)) = (served.track, track) {
+                self.offered.look(id, track);
+            }
+            self.offered.close(id);
             for key in self.outbox.unsubscribe(id, track) {
                 self.opening.remove(&key);
                 if let Some(no) = self.streams.remove(&key) {
@@ -542,6 +555,7 @@ impl Peer {
         let track_alias = self.wire.session.allocate_alias();
         let wanted = wanted(track_alias, &parameters, track);
         let (largest_object, properties) = (track.largest(), track.properties().clone());
+        self.offered.subscribe(request, id, track, &wanted);
         self.outbox.subscribe(request, id, track, wanted);
         let parameters = Parameters { largest_object, ..Parameters::default() };
         let ok = SubscribeOk { track_alias, parameters, properties };
@@ -592,6 +606,7 @@ impl Peer {
         let Some(track) = served.track else { return };
         let Some(held) = core.tracks.get(&track) else { return };
         let wanted = wanted(alias, &served.parameters, held);
+        self.offered.subscribe(id, track, held, &wanted);
         self.outbox.subscribe(id, track, held, wanted);
         if wanted.forward {
             core.router.handle_forward(self.id, id, track, true);
@@ -613,6 +628,7 @@ impl Peer {
         ids.dedup();
         for id in &ids {
             if let Some(track) = core.tracks.get(id) {
+                self.offered.look(*id, track);
                 for action in self.outbox.look(*id, track, now) {
                     busy |= self.act(action, &mut core.router, link);
                 }
@@ -690,6 +706,7 @@ impl Peer {
             }
             Action::Datagram(bytes) => link.datagram(side, bytes),
             Action::Done { request, code, streams } => {
+                self.offered.close(request);
                 let done = PublishDone { code, stream_count: streams, reason: Bytes::new() };
                 self.respond(request, Response::PublishDone(done), link);
                 if let Some(track) = self.served.remove(&request).and_then(|served| served.track) {

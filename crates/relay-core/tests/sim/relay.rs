@@ -30,6 +30,8 @@ pub(crate) struct Core {
     pub(crate) limits: CacheLimits,
     /// What the router wants of sessions.
     actions: VecDeque<RouteAction>,
+    /// Datagrams that came: their tracks and payload bytes.
+    pub(crate) datagrams: Vec<(TrackId, u64)>,
     /// Tracks that only those who still send the end of them need.
     forgotten: BTreeSet<TrackId>,
 }
@@ -92,6 +94,7 @@ impl Relay {
                 policy: setup.policy,
                 limits: setup.limits,
                 actions: VecDeque::new(),
+                datagrams: Vec::new(),
                 forgotten: BTreeSet::new(),
             },
             peers: BTreeMap::new(),
@@ -155,6 +158,11 @@ impl Relay {
                 while let Some(said) = peer.wire.poll_said() {
                     busy = true;
                     peer.handle(said, &mut self.core, links.get_mut(peer.link));
+                }
+            }
+            for (track, bytes) in std::mem::take(&mut self.core.datagrams) {
+                for peer in self.peers.values_mut() {
+                    peer.offered.datagram(track, bytes);
                 }
             }
             let gone: Vec<_> =
@@ -271,6 +279,12 @@ impl Relay {
     /// What must hold at any time.
     pub(crate) fn check(&self) {
         let Core { name, timeline, tracks, limits, .. } = &self.core;
+        for peer in self.peers.values() {
+            let wrong = peer.offered.check(&peer.outbox, |id| tracks.get(&id), timeline.now());
+            if let Some(wrong) = wrong {
+                timeline.violate(name, format_args!("session {}: {wrong}", peer.id.0));
+            }
+        }
         for track in tracks.values() {
             // A chunk comes in before something goes.
             let most = limits.bytes + limits.bytes / 4 + 10_000;

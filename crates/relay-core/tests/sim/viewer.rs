@@ -17,6 +17,8 @@ use crate::rng::Rng;
 use crate::timeline::Timeline;
 use crate::wire::{Said, Wire};
 
+/// How long it may take until publishers hear of a subscription, in a calm.
+const SOON: Duration = Duration::from_millis(250);
 /// Wait before a refused or ended subscription is tried again.
 const RETRY: Duration = Duration::from_millis(700);
 
@@ -47,8 +49,8 @@ struct Watching {
     established: bool,
     streams: u64,
     seen: BTreeSet<u64>,
-    /// Number of the first object of the group after the largest when it was accepted: nothing
-    /// from there on may be missing in a calm.
+    /// Number of the first object of the next group after it was accepted: nothing from there on
+    /// may be missing in a calm.
     complete_from: u64,
 }
 
@@ -223,10 +225,9 @@ impl Viewer {
                     watching.wanted = filter.range(ok.parameters.largest_object);
                 }
                 let largest = ok.parameters.largest_object;
-                watching.complete_from = largest.map_or(0, |largest| {
-                    let published = broadcast.published(self.timeline.now());
-                    broadcast.next_group(broadcast.number_of(largest).unwrap_or(published))
-                });
+                // A publisher that nobody heard before goes on with its next group.
+                let soon = broadcast.published(self.timeline.now() + SOON);
+                watching.complete_from = broadcast.next_group(soon);
                 let largest_said = largest.map_or("none".to_owned(), |l| l.to_string());
                 self.timeline.note(
                     &self.name,

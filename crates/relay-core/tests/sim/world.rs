@@ -124,7 +124,7 @@ const IDLE: Duration = Duration::from_millis(1500);
 /// Between calm and a fresh start of all viewers.
 const RECOVERY: Duration = Duration::from_millis(3200);
 /// How long the calm is watched.
-const WATCH: Duration = Duration::from_millis(1500);
+const WATCH: Duration = Duration::from_millis(2200);
 /// Longest that anything of anyone may be left.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Steps of a run; more of them mean that it runs in circles.
@@ -146,10 +146,8 @@ impl World {
         }
         let policy =
             Policy { max_latency: ms(300..2500, &mut rng), stuck: Duration::from_secs(20) };
-        let limits = CacheLimits {
-            bytes: *rng.pick(&[60_000, 200_000, 1_000_000]),
-            age: ms(200..6000, &mut rng),
-        };
+        let limits =
+            CacheLimits { bytes: *rng.pick(&[200_000, 1_000_000]), age: ms(200..6000, &mut rng) };
         timeline.note("relays", format_args!("{policy:?}, {limits:?}"));
         let setups = RELAYS.map(|name| Setup { name, policy, limits });
         let links = Links { timeline: timeline.clone(), open: BTreeMap::new(), next: 0 };
@@ -642,7 +640,7 @@ impl World {
 
     /// After a calm while every viewer must have got what there was.
     fn judge(&mut self) {
-        let until = self.timeline.now() - WATCH / 2;
+        let until = self.timeline.now() - Duration::from_millis(400);
         for (_, viewer) in self.viewers.iter().filter_map(|client| client.now.as_ref()) {
             viewer.judge(until);
         }
