@@ -32,12 +32,6 @@ async fn connect_to(relay: &Relay, version: Version, url: url::Url) -> Subscribe
     Subscriber::connect(&endpoint, &url, &relay.tls()).await.unwrap()
 }
 
-/// Waits for a relay that has just started to find its parent.
-fn patient() -> Want {
-    let parameters = Parameters { rendezvous_timeout: Some(20_000), ..Parameters::default() };
-    Want { parameters, ..Want::default() }
-}
-
 fn check(object: &Object) -> (u64, u64, u64) {
     let at = (object.location.group, object.subgroup.unwrap_or(0), object.location.object);
     let (properties, payload) = common::object(at);
@@ -109,6 +103,7 @@ async fn the_past_comes_from_the_cache_and_the_rest_from_the_publisher() {
         let root = machine.relay("root", &[]);
         let edge =
             machine.relay("edge", &["--upstream", root.url().as_str(), "--cache-age", "60s"]);
+        edge.connected().await;
         let live = broadcast();
         let mut track = live.create_track("a", TrackOptions::default());
         let _published = publish(&live, &root.address()).await;
@@ -123,7 +118,7 @@ async fn the_past_comes_from_the_cache_and_the_rest_from_the_publisher() {
         }
         let viewer = connect(&edge, version).await;
         let name = || track_name(NAMESPACE, "a");
-        let mut watched = viewer.subscribe(name(), patient()).await.unwrap();
+        let mut watched = viewer.subscribe(name(), Want::default()).await.unwrap();
         expect(&mut watched, (3, 0, 0)).await;
         // Everybody saw these, the edge too.
         for group in 4..6 {
@@ -218,6 +213,7 @@ async fn drafts_meet_at_the_relay() {
         let draft = upstream.alpn();
         let arguments = ["--upstream", parent.as_str(), "--upstream-draft", draft];
         let edge = machine.relay(&format!("edge-{draft}"), &arguments);
+        edge.connected().await;
         let live = Broadcast::new(moqt::Namespace::from_path(&format!("live/{draft}")).unwrap());
         let mut track = live.create_track("a", TrackOptions::default());
         let _published = publish(&live, &root.address()).await;
@@ -228,7 +224,7 @@ async fn drafts_meet_at_the_relay() {
             for url in [edge.url(), edge.web_transport_url()] {
                 let viewer = connect_to(&edge, version, url).await;
                 let name = track_name(&format!("live/{draft}"), "a");
-                watched.push(viewer.subscribe(name, patient()).await.unwrap());
+                watched.push(viewer.subscribe(name, Want::default()).await.unwrap());
             }
         }
         for id in 1..6 {
@@ -258,9 +254,12 @@ async fn publisher_and_child_follow_a_relay_that_sends_them_elsewhere() {
     let old = machine.relay("old", &[]);
     let new = machine.relay("new", &[]);
     let edge = machine.relay("edge", &["--upstream", old.url().as_str()]);
+    edge.connected().await;
     let live = broadcast();
     let mut track = live.create_track("a", TrackOptions::default());
-    let _published = publish(&live, &old.address()).await;
+    let mut address = old.address();
+    address.tls.fingerprints.extend(new.tls().fingerprints);
+    let _published = publish(&live, &address).await;
     track.begin_group(0);
     common::write(&mut track, (0, 0, 0));
     let viewer = connect(&edge, Version::Draft18).await;

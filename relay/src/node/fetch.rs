@@ -19,7 +19,7 @@ use transport::{CANONICAL, Connection, RecvStream, SendStream};
 use super::session::{Answer, Ask, AskedStream};
 use super::{Mail, Node, SharedTrack, lock};
 
-/// How long sources may take for all that is not here ("FILL TIMEOUT Parameter").
+/// How long a source may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// One stream has objects of all publisher priorities.
 const DEFAULT_PUBLISHER_PRIORITY: u8 = 128;
@@ -51,6 +51,25 @@ pub(super) struct Job {
     pub(super) order: GroupOrder,
     pub(super) timeout: Option<Duration>,
     pub(super) priority: Arc<AtomicU8>,
+}
+
+/// How long is waited for sources.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// The budget for all of it, if there is one ("FILL TIMEOUT Parameter").
+    total: Option<Instant>,
+}
+
+impl Patience {
+    fn new(budget: Option<Duration>) -> Self {
+        Self { total: budget.map(|budget| Instant::now() + budget) }
+    }
+
+    /// Until when the next answer or bytes must come.
+    fn until(self) -> Instant {
+        let next = Instant::now() + PATIENCE;
+        self.total.map_or(next, |total| total.min(next))
+    }
 }
 
 /// Why a job ends early. Whatever was sent is cut.
@@ -136,14 +155,14 @@ impl Job {
         out: &mut Out,
     ) -> Result<(), Stop> {
         let parts = track.read().plan(range.start, range.end, self.order, now());
-        let deadline = Instant::now() + self.timeout.unwrap_or(PATIENCE).min(PATIENCE);
+        let patience = Patience::new(self.timeout);
         for part in parts {
             match part {
                 Part::Held { start, end } => {
-                    self.serve_held(track, LocationRange { start, end }, deadline, out).await?;
+                    self.serve_held(track, LocationRange { start, end }, patience, out).await?;
                 }
                 Part::Missing { start, end } => {
-                    self.fill(LocationRange { start, end }, deadline, out).await?;
+                    self.fill(LocationRange { start, end }, patience, out).await?;
                 }
             }
         }
@@ -155,7 +174,7 @@ impl Job {
         &self,
         track: &SharedTrack,
         range: LocationRange,
-        deadline: Instant,
+        patience: Patience,
         out: &mut Out,
     ) -> Result<(), Stop> {
         let mut cursor = FetchCursor::new(range.start, range.end, self.order);
@@ -170,7 +189,7 @@ impl Job {
                 FetchStep::Object(object) => out.object(&object).await?,
                 FetchStep::Wait => changed.await,
                 FetchStep::Missing { start, end } => {
-                    self.fill(LocationRange { start, end }, deadline, out).await?;
+                    self.fill(LocationRange { start, end }, patience, out).await?;
                 }
                 FetchStep::Done => return Ok(()),
             }
@@ -181,10 +200,10 @@ impl Job {
     async fn fill(
         &self,
         range: LocationRange,
-        deadline: Instant,
+        patience: Patience,
         out: &mut Out,
     ) -> Result<(), Stop> {
-        match self.fill_from_source(range, deadline, out).await? {
+        match self.fill_from_source(range, patience, out).await? {
             Some(gap) => out.gap(range, gap).await,
             None => Ok(()),
         }
@@ -193,7 +212,7 @@ impl Job {
     async fn fill_from_source(
         &self,
         range: LocationRange,
-        deadline: Instant,
+        patience: Patience,
         out: &mut Out,
     ) -> Result<Option<Gap>, Stop> {
         if self.timeout == Some(Duration::ZERO) {
@@ -201,7 +220,7 @@ impl Job {
         }
         let Some(mut heard) = self.ask(range) else { return Ok(Some(Gap::Unknown)) };
         loop {
-            match tokio::time::timeout_at(deadline, heard.recv()).await {
+            match tokio::time::timeout_at(patience.until(), heard.recv()).await {
                 Err(_) => return Ok(Some(Gap::TimedOut)),
                 Ok(None | Some(AskedStream::Refused(_))) => {
                     return Ok(Some(Gap::Unknown));
@@ -209,7 +228,7 @@ impl Job {
                 Ok(Some(AskedStream::Accepted(_) | AskedStream::Ended(None))) => {}
                 Ok(Some(AskedStream::Ended(Some(_)))) => return Ok(Some(Gap::Unknown)),
                 Ok(Some(AskedStream::Data { head, stream })) => {
-                    let piped = out.pipe(head, stream, self.order, deadline).await?;
+                    let piped = out.pipe(head, stream, self.order, patience).await?;
                     return Ok((!piped).then_some(Gap::Unknown));
                 }
             }
@@ -229,10 +248,10 @@ impl Job {
         let Some(mut heard) = self.ask(range) else {
             return Err(Stop::refused(nobody(&self.name)));
         };
-        let deadline = Instant::now() + self.timeout.unwrap_or(PATIENCE).min(PATIENCE);
+        let patience = Patience::new(self.timeout);
         let mut data = None;
         while !self.answered || data.is_none() {
-            match tokio::time::timeout_at(deadline, heard.recv()).await {
+            match tokio::time::timeout_at(patience.until(), heard.recv()).await {
                 Err(_) => return Err(Stop::refused(late(&self.name))),
                 Ok(None) => return Err(Stop::refused(broke_off(&self.name))),
                 Ok(Some(AskedStream::Accepted(response))) => {
@@ -251,7 +270,7 @@ impl Job {
         }
         let Some((head, stream)) = data else { return Ok(()) };
         let mut out = Out::open(self).await?;
-        let sent = match out.pipe(head, stream, self.order, deadline).await {
+        let sent = match out.pipe(head, stream, self.order, patience).await {
             Ok(false) => Err(Stop::Reset(ResetCode::UNKNOWN_OBJECT_STATUS)),
             Ok(true) => Ok(()),
             Err(stop) => Err(stop),
@@ -380,7 +399,7 @@ impl Out {
         head: Bytes,
         mut stream: RecvStream,
         order: GroupOrder,
-        deadline: Instant,
+        patience: Patience,
     ) -> Result<bool, Stop> {
         let mut scanner = FetchScanner::new(CANONICAL, order);
         let mut chunk = head;
@@ -426,7 +445,7 @@ impl Out {
                     self.write_some(chunk.split_to(here as usize)).await?;
                 }
             }
-            let next = tokio::time::timeout_at(deadline, stream.read_chunk(READ)).await;
+            let next = tokio::time::timeout_at(patience.until(), stream.read_chunk(READ)).await;
             match next {
                 Ok(Ok(Some(next))) => chunk = next,
                 // An object that is cut short cannot be taken back.

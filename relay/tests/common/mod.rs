@@ -181,6 +181,14 @@ impl Relay {
         nodes.find(|node| node["node"] == self.node.as_str()).expect("lists itself").clone()
     }
 
+    /// Waits until its parent is connected.
+    pub(crate) async fn connected(&self) {
+        self.snapshot_shows("a connected parent", |node| {
+            node["upstream"].as_array().unwrap().iter().any(|up| up["state"] == "connected")
+        })
+        .await;
+    }
+
     /// Waits until [`Relay::snapshot`] is as wanted.
     pub(crate) async fn snapshot_shows(
         &self,

@@ -149,7 +149,6 @@ async fn a_range_that_is_over_is_refused_until_draft_18() {
 }
 
 #[tokio::test]
-#[ignore = "refused yet, see docs/conformance.md"]
 async fn any_range_is_accepted_since_draft_20() {
     let machine = Machine::new();
     let relay = machine.relay("relay", &[]);
@@ -341,7 +340,6 @@ async fn an_unanswered_subscribe_is_not_waited_for_for_ever() {
 }
 
 #[tokio::test]
-#[ignore = "asked for twice yet, see docs/conformance.md"]
 async fn a_new_group_is_asked_for_where_the_track_allows_it() {
     let machine = Machine::new();
     for version in EVERY {

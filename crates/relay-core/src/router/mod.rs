@@ -145,7 +145,15 @@ struct Entry {
     /// Sessions that were sent a PUBLISH, or are about to be.
     offered: BTreeSet<SessionId>,
     /// The largest NEW_GROUP_REQUEST that is not fulfilled.
-    new_group: Option<u64>,
+    new_group: Option<NewGroup>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum NewGroup {
+    /// Our SUBSCRIBE says this number; what is the track's largest group is not known yet.
+    Said(u64),
+    /// A group of this number or a larger one is asked for.
+    Asked(u64),
 }
 
 #[derive(Clone, Copy, Debug)]

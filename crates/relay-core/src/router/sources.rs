@@ -208,17 +208,20 @@ impl Router {
         dynamic: bool,
     ) {
         let Some((_, entry)) = self.entry_of(track) else { return };
-        // Fulfilled by a group that came since.
-        if entry.new_group.is_some_and(|asked| largest.is_some_and(|largest| largest >= asked)) {
-            entry.new_group = None;
-        }
+        // With no number given, any group after the largest fulfils it.
+        let number = wanted.max(largest.map_or(0, |largest| largest.saturating_add(1)));
         let known = wanted != 0 && largest.is_some_and(|largest| wanted <= largest);
-        let outstanding = entry.new_group.is_some_and(|asked| asked >= wanted);
-        if !dynamic || known || outstanding {
+        if !dynamic || known {
             return;
         }
-        // With no number given, any group after the largest fulfils it.
-        entry.new_group = Some(wanted.max(largest.map_or(0, |largest| largest.saturating_add(1))));
+        match entry.new_group.replace(NewGroup::Asked(number)) {
+            Some(NewGroup::Said(said)) if said >= wanted => return,
+            Some(NewGroup::Asked(asked)) if asked >= number => {
+                entry.new_group = Some(NewGroup::Asked(asked));
+                return;
+            }
+            _ => {}
+        }
         let live = entry.sources.iter().filter(|(_, source)| source.is_live());
         let asked: Vec<_> = live.map(|(id, _)| RouteAction::NewGroup(*id, track, wanted)).collect();
         self.actions.extend(asked);
@@ -369,7 +372,9 @@ impl Router {
         }
         entry.sources.insert(id, Source::Pending { until: now + self.config.answer });
         entry.missing = None;
-        let upstream = Upstream { name: name.clone(), new_group: entry.new_group };
+        let new_group =
+            entry.new_group.map(|(NewGroup::Said(group) | NewGroup::Asked(group))| group);
+        let upstream = Upstream { name: name.clone(), new_group };
         self.actions.push_back(RouteAction::Subscribe(id, entry.id, upstream));
         true
     }

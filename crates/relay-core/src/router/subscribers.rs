@@ -24,7 +24,7 @@ impl Router {
         }
         let until = now + rendezvous.min(self.config.rendezvous);
         entry.waiting.insert((id, request), Waiting { since: now, until });
-        entry.new_group = entry.new_group.max(new_group);
+        entry.new_group = entry.new_group.max(new_group.map(NewGroup::Said));
         if !entry.is_asked_for(id, &self.relays) {
             self.find_sources(name, now);
         }

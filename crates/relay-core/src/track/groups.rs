@@ -30,11 +30,6 @@ impl Group {
         self.subgroups.iter().map(|(_, seq)| *seq)
     }
 
-    /// How many there are.
-    pub(super) fn parts(&self) -> usize {
-        self.subgroups.len()
-    }
-
     /// The newest part of each subgroup.
     pub(crate) fn newest_parts(&self) -> impl Iterator<Item = SubgroupSeq> {
         let mut parts = self.subgroups.iter().peekable();

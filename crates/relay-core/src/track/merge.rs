@@ -16,9 +16,6 @@ const MAX_PENDING_SHARE: u64 = 4;
 /// How long a source may be silent while others go on before nobody waits for it.
 const SILENCE: Duration = Duration::from_millis(150);
 
-/// Parts of a group up to which a new object is looked for in all of them.
-const MAX_COMPARED: usize = 16;
-
 /// How a feed stands after it gave what it could.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
@@ -62,7 +59,6 @@ impl Track {
         if bytes.is_empty() {
             return Ok(());
         }
-        let known = feed.queue.len();
         if let Err(error) = feed.take(bytes, now) {
             self.lose(id, SubgroupEnd::Interrupted, now);
             return Err(error.into());
@@ -75,8 +71,7 @@ impl Track {
             self.forget(id);
             return Ok(());
         }
-        let result =
-            self.check_subgroups(id, known).and_then(|()| self.settle_with_others(id, now));
+        let result = self.settle_with_others(id, now);
         if result.is_err() {
             self.lose(id, SubgroupEnd::Reset(ResetCode::MALFORMED_TRACK), now);
         }
@@ -205,37 +200,6 @@ impl Track {
     /// The newest part held of a subgroup.
     fn find(&self, group: u64, subgroup: u64) -> Option<SubgroupSeq> {
         self.groups.get(group)?.part(subgroup)
-    }
-
-    /// Whether objects that came on a feed, after the first `known` of its queue, are those of
-    /// another subgroup, too.
-    fn check_subgroups(&self, id: FeedId, known: usize) -> Result<(), TrackError> {
-        let Some(feed) = self.feeds.get(&id).filter(|feed| feed.queue.len() > known) else {
-            return Ok(());
-        };
-        let Some(held) = feed.seq.and_then(|seq| self.subgroup(seq)) else { return Ok(()) };
-        let Some(group) = self.groups.get(held.header.group) else { return Ok(()) };
-        if !(2..=MAX_COMPARED).contains(&group.parts()) {
-            return Ok(());
-        }
-        let parts = group.subgroups().filter_map(|seq| self.subgroup(seq));
-        for other in parts.filter(|other| other.id() != held.id()) {
-            let normal = |status| status == ObjectStatus::Normal;
-            let twice = feed.queue.range(known..).find(|mark| {
-                let copy = other.find(mark.object.id).filter(|copy| normal(copy.status));
-                normal(mark.object.status) && copy.is_some()
-            });
-            if let Some(Mark { object, .. }) = twice {
-                return Err(TrackError::Malformed(format!(
-                    "object {}:{} came in subgroup {} and in subgroup {}",
-                    held.header.group,
-                    object.id,
-                    other.id(),
-                    held.id()
-                )));
-            }
-        }
-        Ok(())
     }
 
     /// Takes note of what a feed's FIN says of its subgroup's and group's end.

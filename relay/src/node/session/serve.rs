@@ -2,7 +2,7 @@
 
 use moqt::{
     FullTrackName, GroupOrder, Location, LocationFilter, LocationRange, Publish, PublishDone,
-    PublishDoneCode, RequestOk, Subscribe, SubscribeOk, property,
+    PublishDoneCode, RequestOk, Subscribe, SubscribeOk, Version, property,
 };
 use relay_core::{Action, DeliveryTimeouts, Subscription, Track};
 use tokio::sync::oneshot;
@@ -84,6 +84,8 @@ impl Session {
         if let (Some(LocationFilter::AbsoluteRange { end_group, .. }), Some(largest)) =
             (served.filter(), largest)
             && end_group < largest.group
+            // Later drafts accept any range: nothing of it comes any more.
+            && self.driver.connection().version() <= Version::Draft18
         {
             self.served.remove(&request);
             self.node.route(|router, _| router.handle_unsubscribe(self.id, request, id));
@@ -96,13 +98,13 @@ impl Session {
         served.alias = self.driver.session_mut().allocate_alias();
         served.joining = largest.filter(|_| served.is_forwarded());
         let (track_alias, forward) = (served.alias, served.is_forwarded());
-        let new_group = served.parameters.new_group_request;
+        let new_group = self.served[&request].parameters.new_group_request;
         self.send(request, &track);
-        if !forward {
-            self.node.route(|router, _| router.handle_forward(self.id, request, id, false));
-        }
         if let Some(group) = new_group {
             self.ask_new_group(&track, group);
+        }
+        if !forward {
+            self.node.route(|router, _| router.handle_forward(self.id, request, id, false));
         }
         let parameters = Parameters { largest_object: largest, ..Parameters::default() };
         let ok = SubscribeOk { track_alias, parameters, properties };

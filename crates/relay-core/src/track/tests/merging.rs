@@ -240,12 +240,6 @@ fn malformed_tracks_are_noticed_and_the_object_not_kept() {
     malformed(track.append(c, objects(8..9, None, 1), now), "object 1:8 follows the end");
     assert_eq!(track.objects_in(), 4);
 
-    // An object of one subgroup comes in another.
-    let (mut track, _, b) = two(SubgroupHeader { subgroup: SubgroupId::Known(1), ..header(1) });
-    let twice = track.append(b.unwrap().unwrap(), objects(1..3, None, 100), now);
-    malformed(twice, "1:1 came in subgroup 0 and in subgroup 1");
-    assert_eq!(track.objects_in(), 3);
-
     // The group ends before what it has; so does the track.
     for status in [3, 4] {
         let other = SubgroupHeader { subgroup: SubgroupId::Known(1), ..header(1) };
