@@ -79,7 +79,12 @@ impl Broadcast {
     }
 
     pub(crate) fn has_ended(&self, now: Instant) -> bool {
-        self.length.is_some_and(|length| self.published(now) >= length)
+        self.end().is_some_and(|end| end <= now)
+    }
+
+    /// When its last object comes into being, if it ever ends.
+    pub(crate) fn end(&self) -> Option<Instant> {
+        Some(self.time_of(self.length?.saturating_sub(1)))
     }
 
     pub(crate) fn location(&self, number: u64) -> Location {
@@ -93,7 +98,7 @@ impl Broadcast {
     pub(crate) fn number_of(&self, location: Location) -> Option<u64> {
         let index = location.object / self.stride;
         let group = location.group.checked_sub(5)?;
-        let exists = location.object % self.stride == 0 && index < self.per_group;
+        let exists = location.object.is_multiple_of(self.stride) && index < self.per_group;
         let number = group * self.per_group + index;
         (exists && self.length.is_none_or(|length| number < length)).then_some(number)
     }
@@ -135,7 +140,7 @@ impl Broadcast {
 
     pub(crate) fn object(&self, number: u64) -> Object {
         let location = self.location(number);
-        if self.status && (number + 1) % self.per_group == 0 {
+        if self.status && (number + 1).is_multiple_of(self.per_group) {
             return Object {
                 location,
                 status: ObjectStatus::EndOfGroup,

@@ -2,8 +2,8 @@
 //! and between them links that lose, delay and reorder. From a seed, anything may happen to any of
 //! them; after every step the invariants are checked.
 //!
-//! `WEIR_SIM_SEEDS` says how many seeds to run, `WEIR_SIM_SEED` runs that one and prints its
-//! timeline.
+//! `WEIR_SIM_SEEDS` says how many seeds to run, from `WEIR_SIM_FIRST` on; `WEIR_SIM_SEED` runs that
+//! one and prints its timeline, the last `WEIR_SIM_LINES` lines of it.
 
 #![allow(clippy::print_stdout, reason = "what a failed run has to say")]
 

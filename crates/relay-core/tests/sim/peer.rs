@@ -239,7 +239,7 @@ impl Peer {
                     }
                 }
             }
-            Said::Fetch { .. } | Said::Closed => {}
+            Said::Fetch | Said::Closed => {}
         }
     }
 
@@ -581,7 +581,7 @@ impl Peer {
         let publish = moqt::Publish {
             track: name,
             track_alias,
-            parameters: parameters.clone(),
+            parameters,
             properties: track.properties().clone(),
         };
         let request = self.request(Request::Publish(publish), link);

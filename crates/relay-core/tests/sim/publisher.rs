@@ -120,7 +120,7 @@ impl Publisher {
                 let streams = self.serving.values_mut().flat_map(|s| s.streams.values_mut());
                 streams.filter(|held| held.no == stream).for_each(Stream::doom);
             }
-            Said::Subgroup { .. } | Said::Fetch { .. } | Said::Datagram { .. } => {
+            Said::Subgroup { .. } | Said::Fetch | Said::Datagram { .. } => {
                 self.timeline.violate(&self.name, "objects come to a publisher");
             }
             Said::Bytes { .. }
@@ -211,10 +211,13 @@ impl Publisher {
         self.tracks.iter().find(|track| track.name == *name).cloned()
     }
 
-    /// Begins with the newest group's start, or where a filter says.
+    /// Begins with the newest group's start, or where a filter says; with datagrams at once.
     fn serve(&self, track: &Rc<Broadcast>, filter: Option<LocationFilter>) -> Serving {
         let published = track.published(self.timeline.now() - self.lag);
-        let newest = published.saturating_sub(1) / track.per_group * track.per_group;
+        let newest = match track.datagrams {
+            true => published,
+            false => published.saturating_sub(1) / track.per_group * track.per_group,
+        };
         let largest = published.checked_sub(1).map(|number| track.location(number));
         let wanted = filter
             .map_or(LocationRange { start: Location::FIRST, end: Location::LAST }, |filter| {

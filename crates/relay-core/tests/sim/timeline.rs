@@ -7,7 +7,7 @@ use std::time::Instant;
 
 /// Lines kept: the beginning, which says who is who, and the end.
 const BEGINNING: usize = 40;
-const END: usize = 300;
+const END: u64 = 300;
 
 #[derive(Debug)]
 struct Lines {
@@ -18,6 +18,7 @@ struct Lines {
     beginning: Vec<String>,
     end: std::collections::VecDeque<String>,
     left_out: usize,
+    keep: u64,
     violations: Vec<String>,
     /// Of every line, so that two runs can be compared.
     digest: u64,
@@ -36,6 +37,7 @@ impl Timeline {
             beginning: Vec::new(),
             end: Default::default(),
             left_out: 0,
+            keep: crate::variable("WEIR_SIM_LINES").unwrap_or(END),
             violations: Vec::new(),
             digest: 0xcbf2_9ce4_8422_2325,
         })))
@@ -64,7 +66,7 @@ impl Timeline {
         if lines.beginning.len() < BEGINNING {
             return lines.beginning.push(line);
         }
-        if lines.end.len() == END {
+        if lines.end.len() as u64 >= lines.keep {
             lines.end.pop_front();
             lines.left_out += 1;
         }

@@ -19,6 +19,8 @@ use crate::wire::{Said, Wire};
 
 /// How long it may take until publishers hear of a subscription, in a calm.
 const SOON: Duration = Duration::from_millis(250);
+/// How much later than `until` the end of a track may be heard of.
+const LATE: Duration = Duration::from_millis(600);
 /// Wait before a refused or ended subscription is tried again.
 const RETRY: Duration = Duration::from_millis(700);
 
@@ -46,7 +48,7 @@ struct Watching {
     /// What the filter lets through; known once the subscription is accepted.
     wanted: LocationRange,
     filter: Option<LocationFilter>,
-    established: bool,
+    established: Option<Instant>,
     streams: u64,
     seen: BTreeSet<u64>,
     /// Number of the first object of the next group after it was accepted: nothing from there on
@@ -115,7 +117,7 @@ impl Viewer {
                 }
             }
             Said::Datagram { request, datagram } => self.datagram(request, &datagram),
-            Said::Fetch { .. } | Said::Stopped { .. } | Said::Delivered { .. } | Said::Closed => {}
+            Said::Fetch | Said::Stopped { .. } | Said::Delivered { .. } | Said::Closed => {}
         }
         self.wire.flush(link);
     }
@@ -207,7 +209,7 @@ impl Viewer {
                 track,
                 wanted,
                 filter,
-                established: false,
+                established: None,
                 streams: 0,
                 seen: BTreeSet::new(),
                 complete_from: 0,
@@ -220,7 +222,7 @@ impl Viewer {
         match response {
             Response::SubscribeOk(ok) => {
                 let broadcast = &self.tracks[watching.track];
-                watching.established = true;
+                watching.established = Some(self.timeline.now());
                 if let Some(filter) = watching.filter {
                     watching.wanted = filter.range(ok.parameters.largest_object);
                 }
@@ -380,7 +382,7 @@ impl Viewer {
                 format_args!("{stream} ends after {last}, though the subgroup goes on"),
             ),
             None => {
-                self.timeline.violate(&self.name, format_args!("{stream} ends without objects"))
+                self.timeline.violate(&self.name, format_args!("{stream} ends without objects"));
             }
             Some((_, None)) => {}
         }
@@ -460,7 +462,7 @@ impl Viewer {
                     ..Parameters::default()
                 };
                 let forward = parameters.forward;
-                if self.watching[&id].established
+                if self.watching[&id].established.is_some()
                     && self.wire.session.update(id, parameters).is_ok()
                 {
                     self.timeline.note(
@@ -491,11 +493,16 @@ impl Viewer {
     /// After a calm while all that was published before `until` must be here.
     pub(crate) fn judge(&self, until: Instant) {
         for (number, broadcast) in self.tracks.iter().enumerate() {
-            if broadcast.has_ended(self.timeline.now()) {
+            let mut watching = self.watching.values().filter(|w| w.track == number);
+            if let Some(end) = broadcast.end().filter(|end| *end <= self.timeline.now()) {
+                let long_ago = |at: Instant| at.max(end) < until - LATE;
+                if watching.any(|w| w.established.is_some_and(long_ago)) {
+                    let what = format!("{} has ended, but not the subscription", broadcast.name);
+                    self.timeline.violate(&self.name, what);
+                }
                 continue;
             }
-            let mut watching = self.watching.values().filter(|w| w.track == number);
-            let Some(watching) = watching.find(|watching| watching.established) else {
+            let Some(watching) = watching.find(|watching| watching.established.is_some()) else {
                 let what = format!("still waits for {} in a calm while", broadcast.name);
                 self.timeline.violate(&self.name, what);
                 continue;

@@ -14,6 +14,7 @@ use crate::link::{Arrival, Class, Link, Side, StreamNo};
 
 /// What whoever owns the wire must know, in this order.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "handled one at a time, never kept in bulk")]
 pub(crate) enum Said {
     Event(Event),
     /// A subgroup of one of our subscriptions begins.
@@ -23,10 +24,7 @@ pub(crate) enum Said {
         stream: StreamNo,
     },
     /// The objects of one of our fetches begin.
-    Fetch {
-        request: RequestId,
-        stream: StreamNo,
-    },
+    Fetch,
     /// The next bytes of such a stream.
     Bytes {
         stream: StreamNo,
@@ -248,10 +246,10 @@ impl Wire {
             other => return self.fail(ProtocolError::violation(format!("{stream}: {other:?}"))),
         };
         if !subgroup {
-            let Ok(Some(header)) = FetchHeader::decode(head, coding) else { return };
+            let Ok(Some(_)) = FetchHeader::decode(head, coding) else { return };
             let bytes = std::mem::take(head).freeze();
             self.incoming.insert(stream, Incoming::Known);
-            self.said.push_back(Said::Fetch { request: header.request, stream });
+            self.said.push_back(Said::Fetch);
             self.said.push_back(Said::Bytes { stream, bytes });
             return;
         }
