@@ -211,14 +211,13 @@ impl Load {
     }
 
     async fn measure(mut self, before: Option<Sample>) -> Result<Report, LoadError> {
-        let own = |()| Sample::take(std::process::id()).unwrap_or_default();
-        let (own_before, relay_from) = (own(()), self.sample()?);
+        let (own_before, relay_from) = (own_sample(), self.sample()?);
         let bytes_before = self.bytes();
         let from = clock::now();
         self.open_window(from);
         let rss_peak = self.watch(from + (self.options.seconds * 1e6) as Micros).await;
         let until = clock::now();
-        let (relay_until, own_after) = (self.sample()?, own(()));
+        let (relay_until, own_after) = (self.sample()?, own_sample());
         let bytes: Vec<u64> =
             self.bytes().iter().zip(&bytes_before).map(|(after, before)| after - before).collect();
         self.close_window(until);
@@ -325,7 +324,7 @@ impl Load {
             // Who left early was owed what it had time to get.
             let left = account.left - (self.options.drain * 1e6) as Micros;
             let windows = [from..until.min(left), 0..left];
-            targets[at].add(&account, &self.ledgers, windows);
+            targets[at].add(&account, &self.ledgers, &windows);
         }
         for ((target, join), errors) in targets.iter_mut().zip(&joins).zip(errors) {
             target.join = Percentiles::of(join);
@@ -333,6 +332,11 @@ impl Load {
         }
         self.threads.drain(..).for_each(Thread::end);
     }
+}
+
+/// What this process had used.
+fn own_sample() -> Sample {
+    Sample::take(std::process::id()).unwrap_or_default()
 }
 
 impl Crowd {
@@ -378,7 +382,7 @@ impl Target {
         &mut self,
         account: &Account,
         ledgers: &[Arc<Ledger>],
-        windows: [std::ops::Range<Micros>; 2],
+        windows: &[std::ops::Range<Micros>; 2],
     ) {
         self.viewers += 1;
         self.broken += u64::from(account.error.is_some());
