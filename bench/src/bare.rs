@@ -182,7 +182,8 @@ async fn serve(
         let id = loop {
             let Some(chunk) = recv.read_chunk(4096, true).await? else { return Ok(()) };
             session.handle_stream(stream, &chunk.bytes, false);
-            if let Some(id) = std::iter::from_fn(|| session.poll_event()).find_map(subscription) {
+            let mut events = std::iter::from_fn(|| session.poll_event());
+            if let Some(id) = events.find_map(|event| subscription(&event)) {
                 break id;
             }
         };
@@ -206,9 +207,9 @@ async fn serve(
     }
 }
 
-fn subscription(event: Event) -> Option<RequestId> {
+fn subscription(event: &Event) -> Option<RequestId> {
     match event {
-        Event::Requested { id, request: Request::Subscribe(_) } => Some(id),
+        Event::Requested { id, request: Request::Subscribe(_) } => Some(*id),
         _ => None,
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let stop = Stop::on_signals()?;
     let build = ["build", "--release", "--locked", "-p", "relay", "-p", "bench"];
-    show(cargo(&build), BUILD_LIMIT, &stop)?;
+    show(&cargo(&build), BUILD_LIMIT, &stop)?;
     let peers = project::target().join("peers");
     if !options.no_peers {
         for peer in &PEERS {
@@ -78,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     } else {
         compare.arg("--out").arg(project::path(PAGE));
     }
-    show(compare, MEASURE_LIMIT, &stop)?;
+    show(&compare, MEASURE_LIMIT, &stop)?;
     if !options.quick {
         println!("written into {PAGE}");
     }
@@ -94,13 +94,13 @@ fn install(peer: &Peer, peers: &Path, stop: &Stop) -> Result<()> {
     let version = ["install", "--locked", "--version", peer.version, peer.package];
     let mut install = cargo(&[&version[..], peer.features].concat());
     install.arg("--root").arg(peers).arg("--target-dir").arg(peers.join("build"));
-    show(install, BUILD_LIMIT, stop)
+    show(&install, BUILD_LIMIT, stop)
 }
 
 /// Runs a command to its end with what it prints shown.
-fn show(command: Command, limit: Duration, stop: &Stop) -> Result<()> {
-    let mut running = Running::start(&mut child::bound(&command))?;
-    let shown = project::shown(&command);
+fn show(command: &Command, limit: Duration, stop: &Stop) -> Result<()> {
+    let mut running = Running::start(&mut child::bound(command))?;
+    let shown = project::shown(command);
     let status = running.wait(Instant::now() + limit, stop)?;
     match status {
         Some(status) if status.success() => Ok(()),

@@ -2,10 +2,11 @@
 //!
 //! [`run`] publishes, lets viewers join, waits until each has an object, measures for a while,
 //! pauses the broadcasts, waits for what is late, asks the relay what it says it dropped, and only
-//! then lets the viewers go and settles their [`books`].
+//! then lets the viewers go and settles their books.
 
 mod books;
 mod follow;
+mod kill;
 mod options;
 mod publisher;
 mod report;
@@ -24,11 +25,12 @@ use url::Url;
 
 pub use books::{Books, Ledger, Tally};
 pub use options::{Kind, Media, Options};
-pub use report::{Claimed, Cost, Generator, Percentiles, Report, Samples, Target};
+pub use report::{Claimed, Cost, Generator, Killed, Percentiles, Report, Samples, Target};
 pub use stamp::Stamp;
 
 use crate::clock::{self, Micros};
 use crate::process::Sample;
+use kill::Victims;
 use publisher::{Publisher, Publishing};
 use viewer::{Account, Order, Shared, Thread};
 
@@ -75,6 +77,7 @@ pub async fn run(options: Options) -> Result<Report, LoadError> {
     load.publish()?;
     let before = load.sample()?;
     load.join().await;
+    load.join_victims().await?;
     tokio::time::sleep(Duration::from_secs_f64(load.options.settle)).await;
     load.measure(before).await
 }
@@ -100,6 +103,8 @@ struct Load {
     accounts: mpsc::UnboundedReceiver<Account>,
     /// Viewers ever started.
     started: usize,
+    /// Viewers of another process, which is killed halfway.
+    victims: Option<Victims>,
 }
 
 impl Load {
@@ -131,6 +136,7 @@ impl Load {
             threads,
             accounts,
             started: 0,
+            victims: None,
         })
     }
 
@@ -201,6 +207,18 @@ impl Load {
         }
     }
 
+    /// Lets those viewers join that will be killed.
+    async fn join_victims(&mut self) -> Result<(), LoadError> {
+        if self.options.kill > 0 {
+            let rss_before = self.sample()?.map_or(0, |sample| sample.rss);
+            let victims = Victims::start(&self.options, rss_before);
+            let victims = victims.map_err(|error| LoadError::Option(format!("--kill: {error}")))?;
+            self.victims = Some(victims);
+            tokio::time::sleep(kill::JOIN).await;
+        }
+        Ok(())
+    }
+
     fn joined(&self) -> u64 {
         self.crowds.iter().map(|crowd| crowd.shared.joined.load(Ordering::Relaxed)).sum()
     }
@@ -211,14 +229,13 @@ impl Load {
     }
 
     async fn measure(mut self, before: Option<Sample>) -> Result<Report, LoadError> {
-        let own = |()| Sample::take(std::process::id()).unwrap_or_default();
-        let (own_before, relay_from) = (own(()), self.sample()?);
+        let (own_before, relay_from) = (own_sample(), self.sample()?);
         let bytes_before = self.bytes();
         let from = clock::now();
         self.open_window(from);
         let rss_peak = self.watch(from + (self.options.seconds * 1e6) as Micros).await;
         let until = clock::now();
-        let (relay_until, own_after) = (self.sample()?, own(()));
+        let (relay_until, own_after) = (self.sample()?, own_sample());
         let bytes: Vec<u64> =
             self.bytes().iter().zip(&bytes_before).map(|(after, before)| after - before).collect();
         self.close_window(until);
@@ -247,11 +264,14 @@ impl Load {
             let samples = Samples { before, from, until, after, rss_peak };
             Cost::new(&samples, bytes.iter().sum(), self.viewers())
         });
+        let killed = self.victims.as_ref().zip(relay.as_ref());
+        let killed = killed.map(|(victims, relay)| victims.report(relay.rss_with_viewers));
         let threads = own_after.threads_since(&own_before);
         Ok(Report {
             seconds: (until - from) as f64 / 1e6,
             targets,
             relay,
+            killed,
             generator: Generator {
                 cpu_s: own_after.cpu_s() - own_before.cpu_s(),
                 busiest_thread_s: threads.first().copied().unwrap_or(0.0),
@@ -279,10 +299,14 @@ impl Load {
     async fn watch(&mut self, until: Micros) -> u64 {
         let begun = Instant::now();
         let (mut changed, mut rss_peak) = (0u64, 0);
+        let half = clock::now() + (until - clock::now()) / 2;
         while clock::now() < until {
             tokio::time::sleep(LOOK.min(clock::until(until))).await;
             if let Ok(Some(sample)) = self.sample() {
                 rss_peak = rss_peak.max(sample.rss);
+                if let Some(victims) = self.victims.as_mut().filter(|_| clock::now() >= half) {
+                    victims.kill(sample.rss);
+                }
             }
             let due = (begun.elapsed().as_secs_f64() * self.options.churn) as u64;
             while changed < due {
@@ -325,7 +349,7 @@ impl Load {
             // Who left early was owed what it had time to get.
             let left = account.left - (self.options.drain * 1e6) as Micros;
             let windows = [from..until.min(left), 0..left];
-            targets[at].add(&account, &self.ledgers, windows);
+            targets[at].add(&account, &self.ledgers, &windows);
         }
         for ((target, join), errors) in targets.iter_mut().zip(&joins).zip(errors) {
             target.join = Percentiles::of(join);
@@ -333,6 +357,11 @@ impl Load {
         }
         self.threads.drain(..).for_each(Thread::end);
     }
+}
+
+/// What this process had used.
+fn own_sample() -> Sample {
+    Sample::take(std::process::id()).unwrap_or_default()
 }
 
 impl Crowd {
@@ -378,7 +407,7 @@ impl Target {
         &mut self,
         account: &Account,
         ledgers: &[Arc<Ledger>],
-        windows: [std::ops::Range<Micros>; 2],
+        windows: &[std::ops::Range<Micros>; 2],
     ) {
         self.viewers += 1;
         self.broken += u64::from(account.error.is_some());

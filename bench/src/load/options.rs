@@ -121,6 +121,11 @@ pub struct Options {
     #[arg(long, value_parser = crate::draft::parse)]
     #[serde(skip)]
     pub draft: Option<moqt::Version>,
+    /// So many viewers more are in a process of their own, killed when half of the measured time is
+    /// over; needs --pid, to see what the relay's memory does. Let it be over 30 seconds: a relay
+    /// notices when its idle timeout runs out.
+    #[arg(long, default_value_t = 0, requires = "pid")]
+    pub kill: usize,
     /// Threads for viewers.
     #[arg(long, default_value_t = 1)]
     pub threads: usize,

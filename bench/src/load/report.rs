@@ -23,6 +23,8 @@ pub struct Report {
     pub targets: Vec<Target>,
     /// What the relay cost, if its `--pid` was known.
     pub relay: Option<Cost>,
+    /// What the relay's memory did when viewers were killed, with `--kill`.
+    pub killed: Option<Killed>,
     /// What the load generator itself cost.
     pub generator: Generator,
     /// What the relay says it did, if its `--admin` was known.
@@ -150,6 +152,19 @@ impl Cost {
     }
 }
 
+/// The relay's resident memory around viewers that vanish without a word, bytes.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Killed {
+    /// How many vanished.
+    pub viewers: usize,
+    /// Before they joined.
+    pub rss_before: u64,
+    /// Just before they were killed.
+    pub rss_with: u64,
+    /// At the end of the measured time.
+    pub rss_after: u64,
+}
+
 /// What the load generator was at.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Generator {
@@ -211,6 +226,16 @@ impl Report {
         }
         if let Some(cost) = &self.relay {
             cost.write(&mut text, self.seconds);
+        }
+        if let Some(Killed { viewers, rss_before, rss_with, rss_after }) = self.killed {
+            let mb = |bytes: u64| bytes as f64 / 1e6;
+            let _ = writeln!(
+                text,
+                "killed        {viewers} viewers: {:.1} MB without them, {:.1} with, {:.1} in the end",
+                mb(rss_before),
+                mb(rss_with),
+                mb(rss_after)
+            );
         }
         let Generator { cpu_s, busiest_thread_s, lag } = &self.generator;
         let _ = writeln!(
