@@ -276,11 +276,33 @@ impl Router {
         if entry.is_wanted() && !entry.is_live() {
             self.find_sources(name, now);
         }
+        self.break_ring(name);
         if let Some(entry) = self.tracks.get_mut(name)
             && let Some(missing) = &mut entry.missing
             && !(std::mem::take(&mut entry.refused).is_empty() && entry.ended.is_empty())
         {
             missing.retry = Some(now + self.config.retry);
+        }
+    }
+
+    /// Ends the subscriptions of relays that are now the only ones to give us what we give them:
+    /// each of us would seem alive to the other for ever.
+    fn break_ring(&mut self, name: &FullTrackName) {
+        let Some(entry) = self.tracks.get_mut(name) else { return };
+        let (relays, sources) = (&self.relays, &entry.sources);
+        let ring = |relay: SessionId| {
+            relays.contains(&relay)
+                && sources.contains_key(&relay)
+                && !sources.iter().any(|(id, source)| *id != relay && source.is_live())
+        };
+        let caught: Vec<_> = entry.served.keys().filter(|(id, _)| ring(*id)).copied().collect();
+        let code = match entry.ended.is_empty() {
+            true => PublishDoneCode::GOING_AWAY,
+            false => PublishDoneCode::TRACK_ENDED,
+        };
+        for key in caught {
+            entry.served.remove(&key);
+            self.actions.push_back(RouteAction::End(key.0, key.1, entry.id, code));
         }
     }
 

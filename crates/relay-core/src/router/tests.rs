@@ -535,3 +535,25 @@ fn publishers_that_ended_a_track_are_not_asked_round_and_round() {
         [RouteAction::End(VIEWER, 0, TRACK, code), RouteAction::Forget(TRACK)]
     );
 }
+
+#[test]
+fn two_relays_with_viewers_each_do_not_keep_a_dead_track_alive() {
+    let now = Instant::now();
+    let mut router = watched(now);
+    let child = SessionId(10);
+    router.handle_session(child, Peer::Node, now);
+    router.handle_publish_namespace(child, 0, &ns("live/cam1"), now).unwrap();
+    router.handle_upstream_ok(child, TRACK);
+    router.handle_subscribe(child, 2, &video(), Duration::ZERO, None, now);
+    drain(&mut router);
+    // Our own publisher ends the track: what the child still gives may be what we gave it.
+    let code = PublishDoneCode::TRACK_ENDED;
+    router.handle_upstream_done(PUBLISHER, TRACK, code, now);
+    assert_eq!(drain(&mut router), [RouteAction::End(child, 2, TRACK, code)]);
+    // Then the child has nobody else either.
+    router.handle_upstream_done(child, TRACK, code, now);
+    assert_eq!(
+        drain(&mut router),
+        [RouteAction::End(VIEWER, 0, TRACK, code), RouteAction::Forget(TRACK)]
+    );
+}
