@@ -100,10 +100,12 @@ impl Connection {
         }
     }
 
-    /// Makes writes wait once about a congestion window and 24 KiB more are unacknowledged, so
-    /// that what is sent next is decided late. To be called as the window moves.
-    pub fn limit_unsent(&self, cwnd: u64) {
-        self.session.set_send_window(cwnd + cwnd / 8 + UNSENT_CAP);
+    /// Makes writes wait once a little more than a congestion window is unacknowledged, so that what
+    /// is sent next is decided late. To be called as the window moves. Returns the limit in bytes.
+    pub fn limit_unsent(&self, cwnd: u64) -> u64 {
+        let limit = cwnd + cwnd / 8 + UNSENT_CAP;
+        self.session.set_send_window(limit);
+        limit
     }
 
     /// Lets the peer have this many unidirectional streams open towards us. QUIC keeps state for

@@ -105,10 +105,19 @@ impl EndpointOptions {
             .stream_receive_window(window(limits.unread_stream_bytes))
             .datagram_receive_buffer_size(Some(limits.unread_datagram_bytes))
             .send_fairness(true)
+            .ack_frequency_config(Some(ack_frequency()))
             // Stale audio is worth nothing: a few dozen datagrams are all that may wait.
             .datagram_send_buffer_size(64 * 1024);
         Arc::new(transport)
     }
+}
+
+/// Peers that can are asked to acknowledge less often: every ten packets and not every second,
+/// which is one wake less in every five.
+fn ack_frequency() -> quinn::AckFrequencyConfig {
+    let mut config = quinn::AckFrequencyConfig::default();
+    config.ack_eliciting_threshold(10u32.into());
+    config
 }
 
 /// Versions, for messages to people.

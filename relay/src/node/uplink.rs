@@ -40,7 +40,7 @@ pub(super) async fn run(node: Arc<Node>) {
     let mut backoff = Backoff::default();
     let mut moved: Option<Url> = None;
     let mut at = 0;
-    loop {
+    while node.draining.get().is_none() {
         let url = moved.take().unwrap_or_else(|| node.config.upstream[at].clone());
         node.uplink(at, UpstreamState::Connecting, None);
         match endpoint.connect(&url, &node.config.upstream_tls).await {

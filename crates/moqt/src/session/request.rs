@@ -89,6 +89,8 @@ pub(super) struct RequestState {
     pub(super) namespaces: HashSet<Namespace>,
     /// Bytes of their fields.
     pub(super) namespace_bytes: usize,
+    /// Suffixes that were taken back lately.
+    pub(super) withdrawn: HashSet<Namespace>,
 }
 
 impl RequestState {
@@ -115,6 +117,7 @@ impl RequestState {
             stopped: false,
             namespaces: HashSet::new(),
             namespace_bytes: 0,
+            withdrawn: HashSet::new(),
         }
     }
 
@@ -149,18 +152,25 @@ impl RequestState {
         answered && answer && !self.sent_updates.is_empty()
     }
 
-    /// NAMESPACE names a suffix; `false` when it is named already.
-    pub(super) fn add_namespace(&mut self, suffix: &Namespace) -> bool {
+    /// NAMESPACE names a suffix. Naming it again says nothing new.
+    pub(super) fn add_namespace(&mut self, suffix: &Namespace) {
         let new = self.namespaces.insert(suffix.clone());
         self.namespace_bytes += if new { size(suffix) } else { 0 };
-        new
+        self.withdrawn.remove(suffix);
     }
 
-    /// NAMESPACE_DONE takes a suffix back; `false` when it was not named.
+    /// NAMESPACE_DONE takes a suffix back; `false` when it was never named. Relays that lose two
+    /// publishers of a namespace are known to say it twice.
     pub(super) fn remove_namespace(&mut self, suffix: &Namespace) -> bool {
         let known = self.namespaces.remove(suffix);
-        self.namespace_bytes -= if known { size(suffix) } else { 0 };
-        known
+        if known {
+            self.namespace_bytes -= size(suffix);
+            if self.withdrawn.len() == MAX_WITHDRAWN {
+                self.withdrawn.clear();
+            }
+            self.withdrawn.insert(suffix.clone());
+        }
+        known || self.withdrawn.contains(suffix)
     }
 
     /// Follows a change of the namespace prefix: suffixes are relative to the new one from here on
@@ -176,6 +186,9 @@ impl RequestState {
         self.subject = Subject::Namespace(prefix);
     }
 }
+
+/// Suffixes remembered after NAMESPACE_DONE.
+const MAX_WITHDRAWN: usize = 256;
 
 fn size(namespace: &Namespace) -> usize {
     namespace.fields().iter().map(|field| field.len()).sum()

@@ -109,7 +109,11 @@ pub(super) fn check_response(
         (Side::Local, R::Ok(_)) => first && !matches!(state.kind, K::Subscribe | K::Fetch),
         (Side::Local, R::Error(_)) => first,
         (Side::Local, R::Namespace(suffix)) => {
-            !first && state.kind == K::SubscribeNamespace && state.add_namespace(suffix)
+            let ok = !first && state.kind == K::SubscribeNamespace;
+            if ok {
+                state.add_namespace(suffix);
+            }
+            ok
         }
         (Side::Local, R::NamespaceDone(suffix)) => {
             !first && state.kind == K::SubscribeNamespace && state.remove_namespace(suffix)

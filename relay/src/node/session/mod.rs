@@ -29,7 +29,7 @@ use transport::{Connection, Driver, DriverEvent, Error};
 
 use self::names::{Followed, Watched};
 use self::past::Pasts;
-use self::serve::{Served, Stream};
+use self::serve::{Served, Stream, Winding};
 use self::upstream::{Ending, Fault, Ingest};
 use super::{Mail, Node, SharedTrack, Signal, lock};
 
@@ -122,6 +122,9 @@ pub(super) async fn run(
         answers,
         tracks: HashMap::new(),
         streams: HashMap::new(),
+        winding: Vec::new(),
+        written: 0,
+        unsent_limit: 0,
         opening: false,
         delivered,
         deliveries,
@@ -172,6 +175,11 @@ struct Session {
     /// Tracks we send from.
     tracks: HashMap<TrackId, Arc<SharedTrack>>,
     streams: HashMap<StreamKey, Stream>,
+    /// Streams that were given up.
+    winding: Vec<Winding>,
+    /// Bytes that QUIC took of data streams, and how many it may hold that are not acknowledged.
+    written: u64,
+    unsent_limit: u64,
     /// Some of them may be opened now.
     opening: bool,
     /// Streams whose last byte the peer has, of those for which that matters.
@@ -306,7 +314,8 @@ impl Session {
             cx.waker().wake_by_ref();
         }
         let connection = self.driver.connection();
-        connection.limit_unsent(connection.path_stats().cwnd);
+        self.unsent_limit = connection.limit_unsent(connection.path_stats().cwnd);
+        self.end_winding(now);
         if self.ticks.is_multiple_of(FIGURES_EVERY) {
             self.publish_figures(now);
         }

@@ -51,6 +51,21 @@ pub(super) const DEFAULT_PRIORITY: u8 = 128;
 
 type Opening = Pin<Box<dyn Future<Output = Result<SendStream, Error>> + Send>>;
 
+/// How long a stream that is given up may take to get rid of what QUIC has of it.
+const WIND_DOWN: Duration = Duration::from_millis(500);
+/// Above all data, below requests: what QUIC has of a stream that is given up goes out first.
+const WINDING_PRIORITY: i32 = i32::MAX - 2;
+
+/// A stream that is given up, to be reset once what was handed to QUIC is on its way: a reset at
+/// once would take objects back that are counted as delivered.
+pub(super) struct Winding {
+    stream: SendStream,
+    code: ResetCode,
+    /// Bytes that QUIC must have taken of this session by then.
+    mark: u64,
+    until: Instant,
+}
+
 pub(super) enum Stream {
     Opening(Opening, i32),
     Open(SendStream),
@@ -299,6 +314,9 @@ impl Session {
         debug_assert!(self.tracks.is_empty(), "subscriptions begin and end outside");
         self.tracks = tracks;
         said |= pumped?;
+        if !self.winding.is_empty() {
+            self.end_winding(now);
+        }
         for request in std::mem::take(&mut self.done) {
             self.forget_served(request);
         }
@@ -336,6 +354,7 @@ impl Session {
                 }
                 Poll::Pending => 0,
             };
+            self.written += taken as u64;
             let state = track.read();
             self.outbox.handle_written(key, taken, &state, now);
             // The last byte of a subgroup that is over takes its FIN along.
@@ -393,6 +412,28 @@ impl Session {
         self.outbox.handle_delivered(key);
     }
 
+    fn wind_down(&mut self, key: StreamKey, code: ResetCode) {
+        let Some(Stream::Open(_)) = self.streams.get(&key) else { return self.reset(key, code) };
+        let Some(Stream::Open(stream)) = self.streams.remove(&key) else { return };
+        stream.set_priority(WINDING_PRIORITY);
+        let mark = self.written + self.unsent_limit;
+        let until = Instant::now() + WIND_DOWN;
+        self.winding.push(Winding { stream, code, mark, until });
+    }
+
+    /// Resets what was wound down: QUIC took so much since that all of it must have been sent, or
+    /// had long enough.
+    pub(super) fn end_winding(&mut self, now: Instant) {
+        let written = self.written;
+        self.winding.retain_mut(|winding| {
+            let over = written >= winding.mark || now >= winding.until;
+            if over {
+                winding.stream.reset(winding.code);
+            }
+            !over
+        });
+    }
+
     fn reset(&mut self, key: StreamKey, code: ResetCode) {
         match self.streams.remove(&key) {
             Some(Stream::Open(mut stream)) => stream.reset(code),
@@ -432,11 +473,20 @@ impl Session {
                 Some(Stream::Closing(_)) | None => {}
             },
             Action::Finish(stream) => self.finish(stream),
-            Action::Reset(stream, code) => self.reset(stream, code),
+            Action::Reset(stream, code) => match code {
+                ResetCode::DELIVERY_TIMEOUT | ResetCode::TOO_FAR_BEHIND => {
+                    self.wind_down(stream, code);
+                }
+                _ => self.reset(stream, code),
+            },
             Action::Datagram(bytes) => {
                 self.driver.connection().send_datagram(bytes);
             }
             Action::Done { request, code, streams } => {
+                // "A sender MUST NOT send PUBLISH_DONE until it has closed all streams".
+                for Winding { mut stream, code, .. } in self.winding.drain(..) {
+                    stream.reset(code);
+                }
                 let done = PublishDone { code, stream_count: streams, reason: Default::default() };
                 self.respond(request, Response::PublishDone(done))?;
                 if let Some(track) = self.served.get(&request).and_then(|served| served.track) {
