@@ -38,6 +38,8 @@ pub(crate) struct Publisher {
     manner: Manner,
     /// How far it lags behind the tracks' own time.
     lag: Duration,
+    /// Begins in the middle of a group, as one who was switched on then.
+    midway: bool,
     /// Of a thousand subgroups, how many it breaks off.
     pub(crate) breaks: u64,
     rng: Rng,
@@ -89,6 +91,7 @@ impl Publisher {
         timeline: Timeline,
     ) -> Self {
         let lag = Duration::from_millis(rng.below(60));
+        let midway = rng.per_mille(250);
         let breaks = if rng.per_mille(300) { rng.below(200) } else { 0 };
         Self {
             name,
@@ -96,6 +99,7 @@ impl Publisher {
             tracks,
             manner,
             lag,
+            midway,
             breaks,
             rng,
             timeline,
@@ -214,7 +218,7 @@ impl Publisher {
     /// Begins with the newest group's start, or where a filter says; with datagrams at once.
     fn serve(&self, track: &Rc<Broadcast>, filter: Option<LocationFilter>) -> Serving {
         let published = track.published(self.timeline.now() - self.lag);
-        let newest = match track.datagrams {
+        let newest = match track.datagrams || self.midway {
             true => published,
             false => published.saturating_sub(1) / track.per_group * track.per_group,
         };
