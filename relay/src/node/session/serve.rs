@@ -52,7 +52,7 @@ pub(super) const DEFAULT_PRIORITY: u8 = 128;
 type Opening = Pin<Box<dyn Future<Output = Result<SendStream, Error>> + Send>>;
 
 /// How long a stream that is given up may take to get rid of what QUIC has of it.
-const WIND_DOWN: Duration = Duration::from_millis(500);
+const WIND_DOWN: Duration = Duration::from_secs(3);
 /// Above all data, below requests: what QUIC has of a stream that is given up goes out first.
 const WINDING_PRIORITY: i32 = i32::MAX - 2;
 
