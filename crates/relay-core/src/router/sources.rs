@@ -130,7 +130,11 @@ impl Router {
         entry.refused.insert(id);
         self.remove_source(id, &name, now);
         // If nobody else has it, whoever can wait does; the others hear why not.
-        if self.tracks.get(&name).is_some_and(|entry| entry.missing.is_some()) {
+        if let Some(entry) = self.tracks.get(&name).filter(|entry| entry.missing.is_some()) {
+            if !entry.ended.is_empty() {
+                // Who had it says that it is over, and who was asked then does not have it.
+                self.end_all(&name, PublishDoneCode::TRACK_ENDED);
+            }
             self.refuse(&name, error, now);
         }
         self.settle(&name);

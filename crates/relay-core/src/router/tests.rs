@@ -557,3 +557,19 @@ fn two_relays_with_viewers_each_do_not_keep_a_dead_track_alive() {
         [RouteAction::End(VIEWER, 0, TRACK, code), RouteAction::Forget(TRACK)]
     );
 }
+
+#[test]
+fn a_track_that_ended_ends_though_the_parent_is_asked_once_more() {
+    let now = Instant::now();
+    let mut router = watched(now);
+    router.handle_session(PARENT, Peer::Uplink, now);
+    drain(&mut router);
+    router.handle_upstream_done(PUBLISHER, TRACK, PublishDoneCode::TRACK_ENDED, now);
+    assert_eq!(drain(&mut router), [subscribe(PARENT)]);
+    router.handle_upstream_error(PARENT, TRACK, &refused(), now);
+    let code = PublishDoneCode::TRACK_ENDED;
+    assert_eq!(
+        drain(&mut router),
+        [RouteAction::End(VIEWER, 0, TRACK, code), RouteAction::Forget(TRACK)]
+    );
+}
