@@ -171,6 +171,15 @@ fn ends_at_once(code: PublishDoneCode) -> Option<ResetCode> {
     }
 }
 
+/// Why what still waits is dropped when a subscription ends with this code.
+fn reason_of(code: PublishDoneCode) -> DropReason {
+    match code {
+        PublishDoneCode::TOO_FAR_BEHIND => DropReason::TooFarBehind,
+        PublishDoneCode::MALFORMED_TRACK => DropReason::UpstreamReset,
+        _ => DropReason::Cancelled,
+    }
+}
+
 impl Outbox {
     /// An outbox with no subscriptions.
     pub fn new(policy: Policy) -> Self {
@@ -237,15 +246,22 @@ impl Outbox {
             if cursor.phase == Phase::Sending {
                 open.push(cursor.stream);
             }
-            if cursor.is_active() {
-                cursor.phase = Phase::Cut(DropReason::Cancelled);
-            }
             if let Some(held) = track.and_then(|track| track.subgroup(cursor.seq)) {
-                cursor.count_cut(held.len(), held.object_count(), books);
+                cursor.give_up(DropReason::Cancelled, held, books);
             }
             false
         });
         open
+    }
+
+    /// The session is over: what waited for it never gets there.
+    pub fn close<'t>(&mut self, track: impl Fn(TrackId) -> Option<&'t Track>) {
+        for mut cursor in std::mem::take(&mut self.cursors) {
+            if let Some(held) = track(cursor.track).and_then(|track| track.subgroup(cursor.seq)) {
+                cursor.give_up(DropReason::SessionClosed, held, &mut self.books);
+            }
+        }
+        self.subscriptions.clear();
     }
 
     /// The track is over: the subscription ends with this code. [`PublishDoneCode::TRACK_ENDED`]
@@ -514,11 +530,8 @@ impl Outbox {
                     let code = at_once.unwrap_or(ResetCode::CANCELLED);
                     actions.push(Action::Reset(cursor.stream, code));
                 }
-                if cursor.is_active() {
-                    cursor.phase = Phase::Cut(DropReason::Cancelled);
-                }
                 if let Some(held) = track.subgroup(cursor.seq) {
-                    cursor.count_cut(held.len(), held.object_count(), &mut self.books);
+                    cursor.give_up(reason_of(code), held, &mut self.books);
                 }
                 false
             });
@@ -649,7 +662,8 @@ impl Outbox {
         cursors.chain(self.closing.iter().map(|(.., until)| *until)).min()
     }
 
-    /// Whether the viewer took nothing of what waits for so long that it should be let go.
+    /// Whether the viewer took nothing of what waits for so long that it should be let go, with
+    /// TOO_FAR_BEHIND for each of its subscriptions.
     pub fn is_stuck(&self, now: Instant) -> bool {
         let waits = self.cursors.iter().any(|c| c.phase == Phase::Sending && c.blocked);
         let since = self.last_progress;

@@ -259,6 +259,17 @@ impl Cursor {
         court.books.drops.record(reason, DropCounts { groups: 1, ..DropCounts::default() });
     }
 
+    /// The subscription is over: counts what it does not get any more.
+    pub(super) fn give_up(&mut self, reason: DropReason, held: &Subgroup, books: &mut Books) {
+        if self.is_active() {
+            self.phase = Phase::Cut(reason);
+            if self.sent < held.len() {
+                books.drops.record(reason, DropCounts { groups: 1, ..DropCounts::default() });
+            }
+        }
+        self.count_cut(held.len(), held.object_count(), books);
+    }
+
     /// Counts what is known by now of a subgroup that was given up.
     pub(super) fn count_cut(&mut self, len: u64, object_count: u64, books: &mut Books) {
         let Phase::Cut(reason) = self.phase else { return };

@@ -19,8 +19,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use moqt::{
-    Backfill, Event, GoAway, Namespace, Parameters, Request, RequestError, RequestErrorCode,
-    RequestId, RequestOk, ResetCode, Response, SessionCode, Setup, SubscribeNamespace,
+    Backfill, Event, GoAway, Namespace, Parameters, PublishDoneCode, Request, RequestError,
+    RequestErrorCode, RequestId, RequestOk, ResetCode, Response, SessionCode, Setup,
+    SubscribeNamespace,
 };
 use relay_core::{Books, Outbox, Peer, RouteAction, SessionId, StreamKey, TrackId};
 use stats::SessionKind;
@@ -346,10 +347,11 @@ impl Session {
         (state.queued, state.behind) = (queued, behind);
         drop(state);
         if self.outbox.is_stuck(now) {
-            self.driver.session_mut().close(
-                SessionCode::NO_ERROR,
-                "TOO_FAR_BEHIND: nothing of what waits was taken for long",
-            );
+            tracing::info!(session = self.id.0, "takes nothing: let go");
+            let subscriptions: Vec<_> = self.outbox.tracks().map(|(request, _)| request).collect();
+            for request in subscriptions {
+                self.outbox.end_track(request, PublishDoneCode::TOO_FAR_BEHIND);
+            }
         }
     }
 
@@ -592,10 +594,14 @@ impl Session {
     /// The session is over: leave no trace but the figures.
     fn close(mut self) {
         let now = Instant::now();
-        self.publish_figures(now);
         for track in self.tracks.values() {
             lock(&track.watchers).remove(&self.id);
         }
+        let states: HashMap<_, _> =
+            self.tracks.iter().map(|(id, track)| (*id, track.read())).collect();
+        self.outbox.close(|id| states.get(&id).map(|state| &**state));
+        drop(states);
+        self.publish_figures(now);
         self.pasts.cancel_all();
         self.node.totals.absorb(self.outbox.books());
         lock(&self.node.sessions).remove(&self.id);
