@@ -134,6 +134,8 @@ struct Entry {
     sources: BTreeMap<SessionId, Source>,
     /// While there is no source at all.
     missing: Option<Missing>,
+    /// Since when no source is established, if none is. Asking for one does not change it.
+    offline_since: Instant,
     /// Sources that refused since the last attempt to find one began.
     refused: BTreeSet<SessionId>,
     /// Sources that said that the track is over.
@@ -162,9 +164,8 @@ struct Waiting {
     until: Instant,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Missing {
-    since: Instant,
     /// When to look again.
     retry: Option<Instant>,
 }
@@ -211,7 +212,7 @@ impl Router {
     /// When something of a track must be looked at though nothing happened.
     fn due(&self, entry: &Entry) -> Option<Instant> {
         let linger = entry.missing.filter(|_| !entry.served.is_empty());
-        let linger = linger.map(|missing| missing.since + self.config.linger);
+        let linger = linger.map(|_| entry.offline_since + self.config.linger);
         let retry = entry.missing.and_then(|missing| missing.retry);
         let unanswered = entry.sources.values().filter_map(Source::deadline);
         // While a source is asked its answer decides.
@@ -354,7 +355,8 @@ impl Router {
             Entry {
                 id,
                 sources: BTreeMap::new(),
-                missing: Some(Missing { since: now, retry: None }),
+                missing: Some(Missing::default()),
+                offline_since: now,
                 refused: BTreeSet::new(),
                 ended: BTreeSet::new(),
                 served: BTreeMap::new(),

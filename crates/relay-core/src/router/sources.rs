@@ -193,10 +193,10 @@ impl Router {
         let sources: Vec<_> = entry.sources.keys().copied().collect();
         for source in sources {
             self.actions.push_back(RouteAction::Unsubscribe(source, track));
-            self.drop_source(source, &name);
+            self.drop_source(source, &name, now);
         }
         if let Some(entry) = self.tracks.get_mut(&name) {
-            entry.missing = Some(Missing { since: now, retry: None });
+            entry.missing = Some(Missing::default());
         }
         self.end_all(&name, PublishDoneCode::MALFORMED_TRACK);
         self.settle(&name);
@@ -270,12 +270,12 @@ impl Router {
     /// Takes one source away and looks for others; without any the track is missing, and who
     /// refused is asked again later.
     pub(super) fn remove_source(&mut self, id: SessionId, name: &FullTrackName, now: Instant) {
-        if !self.drop_source(id, name) {
+        if !self.drop_source(id, name, now) {
             return;
         }
         let Some(entry) = self.tracks.get_mut(name) else { return };
         if entry.sources.is_empty() {
-            entry.missing = Some(Missing { since: now, retry: None });
+            entry.missing = Some(Missing::default());
         }
         if entry.is_wanted() && !entry.is_live() {
             self.find_sources(name, now);
@@ -310,10 +310,11 @@ impl Router {
         }
     }
 
-    fn drop_source(&mut self, id: SessionId, name: &FullTrackName) -> bool {
+    fn drop_source(&mut self, id: SessionId, name: &FullTrackName, now: Instant) -> bool {
         let Some(entry) = self.tracks.get_mut(name) else { return false };
         let removed = entry.sources.remove(&id);
         if removed.is_some_and(|source| source.is_live()) && !entry.is_live() {
+            entry.offline_since = now;
             self.actions.push_back(RouteAction::Offline(entry.id));
         }
         if let Some(Source::Published { local: true, .. }) = removed {

@@ -97,8 +97,9 @@ impl Router {
 
     /// Ends what outlived its publishers for too long.
     pub(super) fn give_up(&mut self, name: &FullTrackName, now: Instant) {
-        let over = self.tracks.get(name).and_then(|entry| entry.missing).is_some_and(|missing| {
-            now.saturating_duration_since(missing.since) >= self.config.linger
+        let over = self.tracks.get(name).is_some_and(|entry| {
+            let offline = now.saturating_duration_since(entry.offline_since);
+            entry.missing.is_some() && offline >= self.config.linger
         });
         if over {
             self.end_all(name, PublishDoneCode::TRACK_ENDED);

@@ -573,3 +573,26 @@ fn a_track_that_ended_ends_though_the_parent_is_asked_once_more() {
         [RouteAction::End(VIEWER, 0, TRACK, code), RouteAction::Forget(TRACK)]
     );
 }
+
+#[test]
+fn asking_in_vain_does_not_make_the_linger_longer() {
+    let now = Instant::now();
+    let mut router = watched(now);
+    router.handle_session(PARENT, Peer::Uplink, now);
+    router.handle_session_closed(PUBLISHER, now);
+    let code = PublishDoneCode::TRACK_ENDED;
+    let end = now + RouterConfig::default().linger;
+    loop {
+        let actions = drain(&mut router);
+        if actions.contains(&RouteAction::End(VIEWER, 0, TRACK, code)) {
+            return;
+        }
+        let at = router.poll_timeout().expect("the parent is asked again");
+        if actions.contains(&subscribe(PARENT)) {
+            router.handle_upstream_error(PARENT, TRACK, &refused(), at.min(end));
+        } else {
+            assert!(at <= end, "the linger is over");
+            router.handle_timeout(at);
+        }
+    }
+}
