@@ -263,6 +263,66 @@ describe("two layers in two subgroups", () => {
     expect(f.out()).toEqual(["1/0"]);
   });
 
+  test("every gap costs the base no more than the short wait, however far behind the upper layer is", () => {
+    const { f, base, upper } = layered();
+    f.put(base, 0);
+    f.put(upper, 1);
+    f.out();
+    // From here on the upper layer comes 500 ms late, each of its objects long after its place was passed.
+    for (let id = 2; id < 40; id += 2) {
+      f.now += 66;
+      f.put(base, id);
+      if (id > 16) f.put(upper, id - 15);
+      const early = f.out();
+      expect(f.assembler.pollTimeout(), `object ${id}`).toBe(early.length > 0 ? undefined : f.now + LAYER_WAIT);
+      f.now += LAYER_WAIT;
+      expect([...early, ...f.out()]).toEqual([`1/${id}`]);
+    }
+    // It catches up, and counts again.
+    f.put(upper, 39);
+    expect(f.out()).toEqual(["1/39"]);
+  });
+
+  test("an upper layer that is behind holds the next group up no longer than a frame", () => {
+    const { f, base, upper } = layered();
+    f.put(base, 0);
+    f.put(upper, 1);
+    f.put(base, 2);
+    f.end(base);
+    expect(f.out()).toEqual(["1/0", "1/1", "1/2"]);
+    f.now = 50;
+    f.put(f.open(2, 0), 0, 2);
+    expect(f.out()).toEqual([]);
+    expect(f.assembler.pollTimeout()).toBe(50 + LAYER_WAIT);
+    f.now = 50 + LAYER_WAIT;
+    expect(f.out()).toEqual(["2/0", "2/2"]);
+    // What is left of the old group is of no use any more.
+    expect(f.cancelled).toEqual(["1:1"]);
+  });
+
+  test("an upper layer whose stream never comes is not waited for in every group anew", () => {
+    const { f, base, upper } = layered();
+    f.put(base, 0);
+    f.put(upper, 1);
+    f.put(base, 2);
+    f.end(base);
+    f.end(upper);
+    f.out();
+    const waits: number[] = [];
+    for (const group of [2, 3, 4]) {
+      f.now += 1000;
+      const alone = f.open(group, 0);
+      f.put(alone, 0, 2);
+      f.end(alone);
+      const early = f.out();
+      const until = f.assembler.pollTimeout();
+      waits.push(until === undefined ? 0 : until - f.now);
+      f.now += LAYER_WAIT;
+      expect([...early, ...f.out()]).toEqual([`${group}/0`, `${group}/2`]);
+    }
+    expect(waits).toEqual([LAYER_WAIT, LAYER_WAIT, 0]);
+  });
+
   test("a layer that another group had is waited for in the next", () => {
     const { f, base, upper } = layered();
     f.put(base, 0);

@@ -7,7 +7,8 @@
  *   long as they may still come, and is dropped when they were cut.
  * - A missing object of a higher subgroup is waited for no longer than `layerWaitMs`, then skipped.
  * - A group plays from object 0 or not at all.
- * - A newer group takes over once the current one is finished, or held it up for `groupWaitMs`.
+ * - A newer group takes over once the current one is finished, or held it up for `groupWaitMs`; when only
+ *   a higher subgroup is unfinished, for `layerWaitMs`.
  * Where every object stands alone (audio), nothing is dropped for what is missing before it.
  *
  * Sans-IO: `handle*` takes events in with the time they happened, `pollObject` gives objects out, then
@@ -244,12 +245,21 @@ export class GroupAssembler {
     const headAt = this.#nextHeadAt(group);
     if (headAt === undefined) return false;
     if (this.#isOver(group)) return true;
-    // With no stream open, only what races on other paths can still be missing.
-    const streaming = [...group.subgroups.values()].some(({ streams }) => streams.size > 0);
-    const deadline = headAt + (streaming ? this.#options.groupWaitMs() : this.#options.layerWaitMs());
+    const deadline =
+      headAt + (this.#isHeldUp(group) ? this.#options.groupWaitMs() : this.#options.layerWaitMs());
     if (now >= deadline) return true;
     this.#wakeAt(deadline);
     return false;
+  }
+
+  /**
+   * Whether streams are open that the rest of the group hangs on. Otherwise only a higher layer can still
+   * be missing, or what races on other paths.
+   */
+  #isHeldUp(group: GroupState): boolean {
+    const base = this.#options.independent ? undefined : group.subgroups.get(0n);
+    const states = base ? [base] : [...group.subgroups.values()];
+    return states.some(({ streams }) => streams.size > 0);
   }
 
   /** When the first playable group after `group` began. */
