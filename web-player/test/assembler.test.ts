@@ -274,7 +274,9 @@ describe("two layers in two subgroups", () => {
       f.put(base, id);
       if (id > 16) f.put(upper, id - 15);
       const early = f.out();
-      expect(f.assembler.pollTimeout(), `object ${id}`).toBe(early.length > 0 ? undefined : f.now + LAYER_WAIT);
+      expect(f.assembler.pollTimeout(), `object ${id}`).toBe(
+        early.length > 0 ? undefined : f.now + LAYER_WAIT,
+      );
       f.now += LAYER_WAIT;
       expect([...early, ...f.out()]).toEqual([`1/${id}`]);
     }
