@@ -34,7 +34,7 @@ describe("a viewer on a line somewhat thinner than the stream", () => {
     const whole = await viewer.watch(4000);
     const { videoBitrate, audioBitrate } = (await viewer.player()).stats;
     const rate = Math.round((SOMEWHAT_THIN * (videoBitrate + audioBitrate)) / 1000);
-    await line.change(`rate=${rate}k queue=32k delay=20`);
+    await line.change(`rate=${rate}k queue=16k delay=20`);
     // The player settles on what the line can do.
     await viewer.watch(5000);
     const levels: number[] = [];
