@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { BadLine } from "../harness/netsim.ts";
 import { useScope } from "../harness/scope.ts";
-import { latencyOf, longestGap, report, stepsBack } from "../harness/statistics.ts";
+import { latencyOf, longestGap, percentile, report, stepsBack } from "../harness/statistics.ts";
 import { openBrowser, SILENCE, Viewer } from "../harness/viewer.ts";
 import { type Drops, startPublisher, startTree } from "../harness/weir.ts";
 
@@ -14,6 +14,66 @@ const WATCH_MS = 15_000;
 function dropped(drops: Drops): number {
   return Object.values(drops).reduce((sum, { groups, objects }) => sum + groups + objects, 0);
 }
+
+/** Of what a source sends: too little for all of it, enough for every second frame and the sound. */
+const SOMEWHAT_THIN = 0.85;
+/** Frames a second of the test source. */
+const FRAME_RATE = 30;
+
+describe("a viewer on a line somewhat thinner than the stream", () => {
+  test("loses frame rate, and neither the picture nor the sound", async () => {
+    const { root, edge } = await startTree(scope());
+    startPublisher(scope(), root, "test:?size=640x360&bitrate=1200k");
+    await edge.offers(BROADCAST);
+    const line = await BadLine.start(scope(), edge.listen);
+    const viewer = await Viewer.open(scope(), await openBrowser(scope()), edge, BROADCAST, {
+      through: line.port,
+    });
+    await viewer.nextSight();
+    await viewer.hearsSound();
+    const whole = await viewer.watch(4000);
+    const { videoBitrate, audioBitrate } = (await viewer.player()).stats;
+    const rate = Math.round((SOMEWHAT_THIN * (videoBitrate + audioBitrate)) / 1000);
+    await line.change(`rate=${rate}k queue=16k delay=20`);
+    // The player settles on what the line can do.
+    await viewer.watch(5000);
+    const levels: number[] = [];
+    const listening = setInterval(async () => {
+      const audio = await viewer.audio().catch(() => undefined);
+      levels.push(audio?.level ?? 0);
+    }, 250);
+    const watched = 10_000;
+    const sights = await viewer.watch(watched);
+    clearInterval(listening);
+
+    const { stats, error } = await viewer.player();
+    const latency = latencyOf(sights);
+    const stills = sights.slice(1).map(({ at }, index) => at - (sights[index]?.at ?? at));
+    const frameRate = sights.length / (watched / 1000);
+    const sounding = levels.filter((level) => level > SILENCE).length / levels.length;
+    const { drops } = await edge.snapshot();
+    report("line, and stream before, kbit/s", { rate, videoBitrate, audioBitrate });
+    report("pictures before, ms", latencyOf(whole));
+    report("pictures on the thin line, ms", latency);
+    report("frames a second", `${frameRate}`);
+    const still = { p50: percentile(stills, 50), p95: percentile(stills, 95), longest: longestGap(sights) };
+    report("stills, ms", still);
+    report("time with sound", `${Math.round(sounding * 100)} %`);
+    report("the edge's drops", drops);
+    report("the player's figures", stats);
+
+    expect(error).toBeNull();
+    expect(stepsBack(sights)).toEqual([]);
+    // Every second frame at the least, and the line has no room for all.
+    expect(frameRate, "frames a second").toBeGreaterThan(0.45 * FRAME_RATE);
+    expect(frameRate, "frames a second").toBeLessThan(0.95 * FRAME_RATE);
+    expect(sights.filter(({ frame }) => frame % 2 === 0).length).toBeGreaterThan(0);
+    expect(still.longest, "longest still, ms").toBeLessThan(150);
+    expect(latency.max, "bounded latency, ms").toBeLessThan(1000);
+    expect(sounding, "share of the time with sound").toBe(1);
+    expect(dropped(drops), "drops that the edge reports").toBeGreaterThan(0);
+  });
+});
 
 describe("a viewer on a line far thinner than the stream", () => {
   test("stays near live and keeps its sound, and costs the other viewer nothing", async () => {

@@ -21,6 +21,14 @@ const MAX_CONFIG_BYTES: usize = 4096;
 const CATALOG_PRIORITY: u8 = 0;
 const AUDIO_PRIORITY: u8 = 32;
 const VIDEO_PRIORITY: u8 = 128;
+/// Of frames that can be left out: behind all video that is needed, newer groups' too.
+const UPPER_PRIORITY: u8 = 160;
+
+/// The subgroup that every group has. It can be decoded by itself.
+const BASE: u64 = 0;
+/// The subgroup of frames that those in `BASE` do without. A link that is too thin loses it first,
+/// and so frame rate before it loses the picture.
+const UPPER: u64 = 1;
 
 /// Writes one broadcast.
 #[derive(Debug)]
@@ -98,7 +106,12 @@ impl Packager {
                     track
                 }
                 None => Track {
-                    producer: self.broadcast.create_track(&name, TrackOptions { priority }),
+                    producer: {
+                        let options = TrackOptions { priority };
+                        let mut producer = self.broadcast.create_track(&name, options);
+                        producer.set_subgroup_priority(UPPER, UPPER_PRIORITY);
+                        producer
+                    },
                     name,
                     source: source.clone(),
                     groups: GroupIds::starting_now(),
@@ -137,7 +150,7 @@ impl Packager {
     /// Each version is a group of its own, so that every subscriber starts with a whole one.
     fn write_catalog(&mut self, catalog: &Catalog) {
         self.catalog.begin_group(self.catalog_groups.next());
-        self.catalog.write(SUBGROUP, 0, &Properties::new(), catalog.to_json().into());
+        self.catalog.write(BASE, 0, &Properties::new(), catalog.to_json().into());
     }
 
     /// Takes the next frame; gives a word of warning if there is one.
@@ -159,7 +172,7 @@ impl Packager {
         let properties = properties(kind, capture_unix_us, config);
         track.frames += 1;
         track.bytes += frame.payload.len() as u64;
-        track.producer.write(SUBGROUP, placement.object, &properties, frame.payload);
+        track.producer.write(placement.subgroup, placement.object, &properties, frame.payload);
         placement.overlong.then(|| {
             format!(
                 "{}: {} MiB without a key frame; viewers can join only at key frames, so have the \
@@ -192,9 +205,6 @@ impl Packager {
         report
     }
 }
-
-/// The one subgroup of every group, until frames that no other frame needs get one of their own.
-const SUBGROUP: u64 = 0;
 
 fn properties(kind: Kind, capture_unix_us: u64, config: Option<&Bytes>) -> Properties {
     let mut properties = Properties::new();
@@ -247,6 +257,7 @@ struct Open {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Placement {
     begins_group: bool,
+    subgroup: u64,
     object: u64,
     /// The group before was cut at its largest size, not at a key frame.
     overlong: bool,
@@ -278,7 +289,10 @@ impl Grouper {
         let object = open.next_object;
         open.next_object += 1;
         open.bytes += frame.payload.len();
-        Some(Placement { begins_group, object, overlong: full && !due })
+        // Layers above the base may refer to each other, so they stay together and in order.
+        let spare = frame.discardable || frame.temporal_id > 0;
+        let subgroup = if spare && !begins_group { UPPER } else { BASE };
+        Some(Placement { begins_group, subgroup, object, overlong: full && !due })
     }
 }
 
@@ -318,6 +332,24 @@ mod tests {
                 Some((false, 1))
             ]
         );
+    }
+
+    #[test]
+    fn frames_that_can_be_left_out_have_a_subgroup_of_their_own_and_count_with_the_others() {
+        let mut grouper = Grouper::new(Kind::Video);
+        let place = |grouper: &mut Grouper, frame: Frame| {
+            grouper.place(&frame, 0).map(|at| (at.subgroup, at.object)).unwrap()
+        };
+        let needed = |keyframe| frame(keyframe, 10);
+        let unreferenced = |keyframe| Frame { discardable: true, ..frame(keyframe, 10) };
+        let layer_two = Frame { temporal_id: 2, ..frame(false, 10) };
+        assert_eq!(place(&mut grouper, needed(true)), (BASE, 0));
+        assert_eq!(place(&mut grouper, unreferenced(false)), (UPPER, 1));
+        assert_eq!(place(&mut grouper, needed(false)), (BASE, 2));
+        assert_eq!(place(&mut grouper, layer_two), (UPPER, 3));
+        assert_eq!(place(&mut grouper, needed(false)), (BASE, 4));
+        // Intra-only streams may mark all of theirs; the first one begins the group all the same.
+        assert_eq!(place(&mut grouper, unreferenced(true)), (BASE, 0));
     }
 
     #[test]

@@ -263,6 +263,124 @@ describe("two layers in two subgroups", () => {
     expect(f.out()).toEqual(["1/0"]);
   });
 
+  test("every gap costs the base no more than the short wait, however far behind the upper layer is", () => {
+    const { f, base, upper } = layered();
+    f.put(base, 0);
+    f.put(upper, 1);
+    f.out();
+    // From here on the upper layer comes 500 ms late, each of its objects long after its place was passed.
+    for (let id = 2; id < 40; id += 2) {
+      f.now += 66;
+      f.put(base, id);
+      if (id > 16) f.put(upper, id - 15);
+      const early = f.out();
+      expect(f.assembler.pollTimeout(), `object ${id}`).toBe(
+        early.length > 0 ? undefined : f.now + LAYER_WAIT,
+      );
+      f.now += LAYER_WAIT;
+      expect([...early, ...f.out()]).toEqual([`1/${id}`]);
+    }
+  });
+
+  test("one that is behind for a moment catches up, and counts again", () => {
+    const { f, base, upper } = layered();
+    f.put(base, 0);
+    f.put(upper, 1);
+    f.put(base, 2, 4, 6);
+    f.out();
+    f.now = LAYER_WAIT;
+    expect(f.out()).toEqual(["1/4", "1/6"]);
+    f.now += 100;
+    f.put(upper, 3, 5, 7);
+    expect(f.out()).toEqual(["1/7"]);
+    expect(f.cancelled).toEqual([]);
+  });
+
+  describe("of which the upper one is always late", () => {
+    /** A group of a second whose upper objects come `late` ms after their time. Is it cancelled, and at once? */
+    function playGroup(f: Fixture, group: number, late: number) {
+      const [base, upper] = [f.open(group, 0), f.open(group, 1)];
+      const given: string[] = [];
+      const start = f.now;
+      given.push(...f.out());
+      const cancelled = () => f.cancelled.includes(`${group}:1`);
+      const refused = cancelled();
+      const arrivals = Array.from({ length: 30 }, (_, id) => ({
+        id,
+        at: start + id * 33 + (id % 2 === 1 ? late : 0),
+      }));
+      for (const { id, at } of arrivals.toSorted((a, b) => a.at - b.at)) {
+        f.now = at;
+        given.push(...f.out());
+        const due = f.assembler.pollTimeout();
+        f.put(id % 2 === 1 ? upper : base, id);
+        if (id === 28) f.end(base);
+        if (id === 29) f.end(upper);
+        if (due !== undefined) f.now = Math.max(at, due);
+        given.push(...f.out());
+      }
+      f.now = Math.max(f.now, start + 1000);
+      given.push(...f.out());
+      const of = given.filter((entry) => entry.startsWith(`${group}/`));
+      expect(of.filter((entry) => Number(entry.split("/")[1]) % 2 === 0)).toHaveLength(15);
+      return { shown: of.length, refused, cancelled: cancelled() };
+    }
+
+    test("it is given up, then tried less and less often, and taken again once it is in time", () => {
+      const f = new Fixture();
+      expect(playGroup(f, 1, 0)).toEqual({ shown: 30, refused: false, cancelled: false });
+      const groups = Array.from({ length: 20 }, (_, index) => index + 2);
+      const trials = groups.filter((group) => {
+        const { shown, refused, cancelled } = playGroup(f, group, 200);
+        expect({ shown, cancelled }, `group ${group}`).toEqual({ shown: 15, cancelled: true });
+        return !refused;
+      });
+      expect(trials).toEqual([2, 3, 5, 9, 17]);
+      const recovered = Array.from({ length: 12 }, (_, index) => playGroup(f, 22 + index, 0).shown);
+      expect(recovered.slice(-6)).toEqual([30, 30, 30, 30, 30, 30]);
+    });
+  });
+
+  test("an upper layer that is behind holds the next group up no longer than a frame", () => {
+    const { f, base, upper } = layered();
+    f.put(base, 0);
+    f.put(upper, 1);
+    f.put(base, 2);
+    f.end(base);
+    expect(f.out()).toEqual(["1/0", "1/1", "1/2"]);
+    f.now = 50;
+    f.put(f.open(2, 0), 0, 2);
+    expect(f.out()).toEqual([]);
+    expect(f.assembler.pollTimeout()).toBe(50 + LAYER_WAIT);
+    f.now = 50 + LAYER_WAIT;
+    expect(f.out()).toEqual(["2/0", "2/2"]);
+    // What is left of the old group is of no use any more.
+    expect(f.cancelled).toEqual(["1:1"]);
+  });
+
+  test("an upper layer whose stream never comes is not waited for in every group anew", () => {
+    const { f, base, upper } = layered();
+    f.put(base, 0);
+    f.put(upper, 1);
+    f.put(base, 2);
+    f.end(base);
+    f.end(upper);
+    f.out();
+    const waits: number[] = [];
+    for (const group of [2, 3, 4]) {
+      f.now += 1000;
+      const alone = f.open(group, 0);
+      f.put(alone, 0, 2);
+      f.end(alone);
+      const early = f.out();
+      const until = f.assembler.pollTimeout();
+      waits.push(until === undefined ? 0 : until - f.now);
+      f.now += LAYER_WAIT;
+      expect([...early, ...f.out()]).toEqual([`${group}/0`, `${group}/2`]);
+    }
+    expect(waits).toEqual([LAYER_WAIT, LAYER_WAIT, 0]);
+  });
+
   test("a layer that another group had is waited for in the next", () => {
     const { f, base, upper } = layered();
     f.put(base, 0);

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use media::msf::Catalog;
 use moqt::{
     Event, FullTrackName, IntCoding, Namespace, ObjectScanner, Parameters, Properties, Request,
-    RequestId, RequestOk, Response, SubgroupHeader, Subscribe,
+    RequestId, RequestOk, Response, SubgroupHeader, SubgroupId, Subscribe,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -48,6 +48,9 @@ pub(crate) struct Session {
 pub(crate) struct Object {
     pub(crate) track: String,
     pub(crate) group: u64,
+    pub(crate) subgroup: SubgroupId,
+    /// Publisher priority, where its stream has one of its own.
+    pub(crate) priority: Option<u8>,
     pub(crate) object: u64,
     pub(crate) properties: Properties,
     pub(crate) payload: Bytes,
@@ -232,6 +235,8 @@ async fn read(
             let object = Object {
                 track: track.clone(),
                 group: header.group,
+                subgroup: header.subgroup,
+                priority: header.priority,
                 object: mark.id,
                 properties,
                 payload: Bytes::copy_from_slice(payload),

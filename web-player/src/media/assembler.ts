@@ -7,7 +7,9 @@
  *   long as they may still come, and is dropped when they were cut.
  * - A missing object of a higher subgroup is waited for no longer than `layerWaitMs`, then skipped.
  * - A group plays from object 0 or not at all.
- * - A newer group takes over once the current one is finished, or held it up for `groupWaitMs`.
+ * - A newer group takes over once the current one is finished, or held it up for `groupWaitMs`; when only
+ *   a higher subgroup is unfinished, for `layerWaitMs`.
+ * - Higher subgroups that come too late for too long are given up, and those of some groups to come.
  * Where every object stands alone (audio), nothing is dropped for what is missing before it.
  *
  * Sans-IO: `handle*` takes events in with the time they happened, `pollObject` gives objects out, then
@@ -16,6 +18,7 @@
 
 import type { MoqtObject, ObjectDatagram } from "../moqt/model";
 import type { SubgroupStream } from "../moqt/subscription";
+import { SpareLayers } from "./spare-layers";
 
 export interface AssembledObject {
   readonly group: bigint;
@@ -49,6 +52,8 @@ interface GroupState {
   readonly group: bigint;
   readonly waiting: Map<number, Waiting>;
   readonly subgroups: Map<bigint, SubgroupState>;
+  /** Subgroups above the base are not wanted. */
+  baseOnly: boolean;
   /** The next object ID to give out. */
   next: number;
   /** When object 0 came. */
@@ -68,6 +73,7 @@ export class GroupAssembler {
   readonly #options: AssemblerOptions;
   readonly #groups = new Map<bigint, GroupState>();
   readonly #abandoned: SubgroupStream[] = [];
+  readonly #spareLayers = new SpareLayers();
   #current: bigint | undefined;
   #expectedSubgroups = 1;
   #waitingBytes = 0;
@@ -84,22 +90,31 @@ export class GroupAssembler {
       this.#abandoned.push(stream);
       return;
     }
+    if (isRefused(group, stream)) {
+      subgroupOf(group, stream.header.subgroup ?? 0n).cut = true;
+      this.#abandoned.push(stream);
+      return;
+    }
     // A subgroup named by its first object is known by that object; until then it counts as base layer.
     subgroupOf(group, stream.header.subgroup ?? 0n).streams.add(stream);
   }
 
   handleSubgroupObject(stream: SubgroupStream, object: MoqtObject, now: number): void {
     const group = this.#groups.get(stream.header.group);
-    if (!group) return;
+    if (!group || isRefused(group, stream)) return;
     this.#rename(group, stream);
-    const subgroup = subgroupOf(group, stream.header.subgroup ?? 0n);
+    const id = stream.header.subgroup ?? 0n;
+    const subgroup = subgroupOf(group, id);
     if (subgroup.cut) {
       // Another stream goes on with it: without a gap all is well, behind one nothing can be used.
       if (object.object === subgroup.last + 1) subgroup.cut = false;
       else if (!this.#options.independent) return;
     }
     subgroup.last = Math.max(subgroup.last, object.object);
-    this.#take(group, object, stream.header.subgroup ?? 0n, now);
+    const late = object.object < group.next;
+    this.#take(group, object, id, now);
+    const spare = !this.#options.independent && id > 0n;
+    if (spare && this.#spareLayers.handleObject(late, now)) this.#giveUpSpareLayers(group);
   }
 
   handleSubgroupEnd(stream: SubgroupStream, fin: boolean): void {
@@ -107,6 +122,7 @@ export class GroupAssembler {
     if (!group) return;
     const subgroup = subgroupOf(group, stream.header.subgroup ?? 0n);
     if (!subgroup.streams.delete(stream)) return;
+    if (fin && (stream.header.subgroup ?? 0n) > 0n) this.#spareLayers.handleWhole();
     if (!fin && subgroup.streams.size === 0) subgroup.cut = true;
     if (fin && stream.header.endOfGroup) group.end = Math.min(group.end, subgroup.last + 1);
   }
@@ -153,6 +169,7 @@ export class GroupAssembler {
       group: id,
       waiting: new Map(),
       subgroups: new Map(),
+      baseOnly: !this.#options.independent && !this.#spareLayers.handleGroup(),
       next: 0,
       headAt: undefined,
       end: Number.POSITIVE_INFINITY,
@@ -173,6 +190,21 @@ export class GroupAssembler {
     group.waiting.set(object.object, { object, subgroup, arrivedAt: now });
     this.#waitingBytes += object.payload.byteLength;
     this.#enforceBounds();
+  }
+
+  #giveUpSpareLayers(group: GroupState): void {
+    group.baseOnly = true;
+    for (const [id, state] of group.subgroups) {
+      if (id <= 0n) continue;
+      this.#abandoned.push(...state.streams);
+      state.streams.clear();
+      state.cut = true;
+    }
+  }
+
+  /** How many subgroups there may be. */
+  #expected(group: GroupState): number {
+    return group.baseOnly ? 1 : this.#expectedSubgroups;
   }
 
   /** A stream whose Subgroup ID became known only with its first object moves to that subgroup. */
@@ -213,7 +245,7 @@ export class GroupAssembler {
 
   /** Objects are missing before `id`: what to do with it. */
   #judgeGap(group: GroupState, id: number, waiting: Waiting, now: number): "give" | "wait" | "drop" {
-    let mayFill = group.subgroups.size < this.#expectedSubgroups;
+    let mayFill = group.subgroups.size < this.#expected(group);
     for (const [subgroup, state] of group.subgroups) {
       if (state.streams.size === 0 || state.last >= id) continue;
       // What this object depends on is still on its way.
@@ -244,12 +276,21 @@ export class GroupAssembler {
     const headAt = this.#nextHeadAt(group);
     if (headAt === undefined) return false;
     if (this.#isOver(group)) return true;
-    // With no stream open, only what races on other paths can still be missing.
-    const streaming = [...group.subgroups.values()].some(({ streams }) => streams.size > 0);
-    const deadline = headAt + (streaming ? this.#options.groupWaitMs() : this.#options.layerWaitMs());
+    const deadline =
+      headAt + (this.#isHeldUp(group) ? this.#options.groupWaitMs() : this.#options.layerWaitMs());
     if (now >= deadline) return true;
     this.#wakeAt(deadline);
     return false;
+  }
+
+  /**
+   * Whether streams are open that the rest of the group hangs on. Otherwise only a higher layer can still
+   * be missing, or what races on other paths.
+   */
+  #isHeldUp(group: GroupState): boolean {
+    const base = this.#options.independent ? undefined : group.subgroups.get(0n);
+    const states = base ? [base] : [...group.subgroups.values()];
+    return states.some(({ streams }) => streams.size > 0);
   }
 
   /** When the first playable group after `group` began. */
@@ -271,12 +312,12 @@ export class GroupAssembler {
       if (group.headAt === undefined && states.length > 0 && states.every(({ last }) => last >= 0))
         return true;
     }
-    return states.length >= this.#expectedSubgroups && states.every((state) => state.streams.size === 0);
+    return states.length >= this.#expected(group) && states.every((state) => state.streams.size === 0);
   }
 
   /** Moves on: from here on everything up to `group` is too late. */
   #leave(group: GroupState): void {
-    this.#expectedSubgroups = Math.max(1, group.subgroups.size);
+    if (!group.baseOnly) this.#expectedSubgroups = Math.max(1, group.subgroups.size);
     this.#discard(group);
     this.#current = group.group + 1n;
   }
@@ -303,6 +344,10 @@ export class GroupAssembler {
   #wakeAt(time: number): void {
     if (this.#timeout === undefined || time < this.#timeout) this.#timeout = time;
   }
+}
+
+function isRefused(group: GroupState, stream: SubgroupStream): boolean {
+  return group.baseOnly && (stream.header.subgroup ?? 0n) > 0n;
 }
 
 function subgroupOf(group: GroupState, id: bigint): SubgroupState {

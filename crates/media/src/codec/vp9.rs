@@ -19,7 +19,10 @@ pub fn picture(frame: &[u8]) -> Picture {
     Picture { keyframe, discardable: discardable && !superframe, ..Picture::default() }
 }
 
-/// Whether a frame is a key frame, and whether it refreshes no reference slot.
+/// Whether a frame is a key frame, and whether no other needs it.
+///
+/// To refresh no reference slot is not enough: a frame also leaves its probabilities and motion
+/// vectors to the next one, unless the stream is made to be error resilient.
 fn header(frame: &[u8]) -> Option<(bool, bool)> {
     let mut bits = BitReader::new(frame);
     if bits.bits(2)? != 2 {
@@ -37,10 +40,8 @@ fn header(frame: &[u8]) -> Option<(bool, bool)> {
     }
     let (shown, resilient) = (bits.bit()?, bits.bit()?);
     let intra_only = !shown && bits.bit()?;
-    if !resilient {
-        bits.skip(2)?; // reset_frame_context
-    }
-    Some((false, !intra_only && bits.bits(8)? == 0))
+    // Otherwise two bits of reset_frame_context come before the flags.
+    Some((false, resilient && !intra_only && bits.bits(8)? == 0))
 }
 
 #[cfg(test)]
@@ -57,9 +58,11 @@ mod tests {
     fn key_and_unreferenced_frames_are_told() {
         // Marker 10, profile 00, shown from new data, key frame.
         assert!(picture(&[0b1000_0010, 0x49, 0x83, 0x42]).keyframe);
-        // Inter frame, shown, not resilient, reset 00, refresh flags 0.
-        assert!(picture(&[0b1000_0110, 0b0000_0000, 0b0000_0000]).discardable);
-        assert!(!picture(&[0b1000_0110, 0b0000_0100, 0b0000_0000]).discardable);
+        // Inter frame, shown, resilient, refresh flags 0.
+        assert!(picture(&[0b1000_0111, 0b0000_0000, 0b0000_0000]).discardable);
+        assert!(!picture(&[0b1000_0111, 0b0000_0100, 0b0000_0000]).discardable);
+        // Not resilient: the next frame goes on from its probabilities.
+        assert!(!picture(&[0b1000_0110, 0b0000_0000, 0b0000_0000]).discardable);
         assert_eq!(picture(&[]), Picture::default());
     }
 }

@@ -1,5 +1,6 @@
 //! The demuxers against real files and hostile bytes.
 
 mod common;
+mod dropping;
 mod fixtures;
 mod hostile;

@@ -66,7 +66,7 @@ impl Broadcast {
             old.end();
         }
         self.created.send_modify(|count| *count += 1);
-        TrackProducer { track }
+        TrackProducer { track, priorities: HashMap::new() }
     }
 }
 
@@ -102,6 +102,8 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Subgroup {
     pub(super) id: u64,
+    /// Publisher priority, where it is not the track's.
+    pub(super) priority: Option<u8>,
     pub(super) objects: Vec<Object>,
     pub(super) closed: bool,
 }
@@ -186,6 +188,8 @@ fn close(state: &mut TrackState) {
 #[derive(Debug)]
 pub struct TrackProducer {
     track: Arc<Track>,
+    /// Of subgroups that have one of their own, by Subgroup ID.
+    priorities: HashMap<u64, u8>,
 }
 
 impl TrackProducer {
@@ -206,6 +210,12 @@ impl TrackProducer {
         self.track.change();
     }
 
+    /// Gives the subgroups of this ID a publisher priority of their own instead of the track's, from
+    /// the next group on.
+    pub fn set_subgroup_priority(&mut self, subgroup: u64, priority: u8) {
+        self.priorities.insert(subgroup, priority);
+    }
+
     /// Adds an object to the open group. Object IDs ascend inside a subgroup.
     ///
     /// # Panics
@@ -220,6 +230,7 @@ impl TrackProducer {
             None => {
                 let held = Arc::new(Mutex::new(Subgroup {
                     id: subgroup,
+                    priority: self.priorities.get(&subgroup).copied(),
                     objects: Vec::new(),
                     closed: false,
                 }));

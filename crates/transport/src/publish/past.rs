@@ -6,7 +6,7 @@ use moqt::{
 };
 use tokio::sync::watch;
 
-use super::broadcast::{CODING, Track, lock};
+use super::broadcast::{CODING, Object, Track, lock};
 use crate::{CANONICAL, Connection, SendStream};
 
 /// The largest object ID that every draft can say.
@@ -25,6 +25,8 @@ enum Entry {
     Object {
         location: Location,
         subgroup: u64,
+        /// Publisher priority.
+        priority: u8,
         properties: Bytes,
         payload: Bytes,
     },
@@ -50,13 +52,15 @@ impl Past {
             let mut objects = Vec::new();
             for subgroup in &group.subgroups {
                 let subgroup = lock(subgroup);
-                objects.extend(subgroup.objects.iter().map(|object| (subgroup.id, object.clone())));
+                let priority = subgroup.priority.unwrap_or(track.options.priority);
+                let of_subgroup = |object: &Object| (subgroup.id, priority, object.clone());
+                objects.extend(subgroup.objects.iter().map(of_subgroup));
             }
-            objects.sort_by_key(|(_, object)| object.id);
-            entries.extend(objects.into_iter().filter_map(|(subgroup, object)| {
+            objects.sort_by_key(|(.., object)| object.id);
+            entries.extend(objects.into_iter().filter_map(|(subgroup, priority, object)| {
                 let location = Location { group: group.id, object: object.id };
                 let (properties, payload) = (object.properties, object.payload);
-                let entry = Entry::Object { location, subgroup, properties, payload };
+                let entry = Entry::Object { location, subgroup, priority, properties, payload };
                 range.contains(location).then_some(entry)
             }));
         }
@@ -98,9 +102,8 @@ impl Past {
                 Entry::Forgotten(end) => {
                     (writer.end_of_range(end, Gap::Unknown, &mut header), Bytes::new())
                 }
-                Entry::Object { location, subgroup, properties, payload } => {
-                    let (priority, length) = (self.publisher_priority, payload.len() as u64);
-                    let subgroup = Some(subgroup);
+                Entry::Object { location, subgroup, priority, properties, payload } => {
+                    let (subgroup, length) = (Some(subgroup), payload.len() as u64);
                     let written = writer.object(
                         location,
                         subgroup,

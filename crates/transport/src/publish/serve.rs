@@ -58,14 +58,18 @@ impl Serve {
             let wanted = range.start.group..=range.end.group;
             for group in groups.iter().filter(|group| forward && wanted.contains(&group.id)) {
                 for subgroup in &group.subgroups {
-                    let key = (group.id, lock(subgroup).id);
+                    let (key, own_priority) = {
+                        let held = lock(subgroup);
+                        ((group.id, held.id), held.priority)
+                    };
                     if !begun.insert(key) {
                         continue;
                     }
                     let send = Send {
                         connection: self.connection.clone(),
                         alias: self.alias,
-                        publisher_priority: self.track.options.priority,
+                        default_priority: self.track.options.priority,
+                        own_priority,
                         group: group.id,
                         subgroup: Arc::clone(subgroup),
                         changes: self.track.changed.subscribe(),
@@ -110,7 +114,10 @@ impl Serve {
 struct Send {
     connection: Connection,
     alias: u64,
-    publisher_priority: u8,
+    /// The track's publisher priority.
+    default_priority: u8,
+    /// The subgroup's, where it has one.
+    own_priority: Option<u8>,
     group: u64,
     subgroup: Arc<Mutex<Subgroup>>,
     changes: watch::Receiver<u64>,
@@ -264,7 +271,7 @@ impl Send {
             track_alias: self.alias,
             group: self.group,
             subgroup: SubgroupId::Known(lock(&self.subgroup).id),
-            priority: None,
+            priority: self.own_priority,
             properties: true,
             end_of_group: false,
             first_object,
@@ -275,7 +282,8 @@ impl Send {
 
     /// "Scheduling Algorithm": the subscriber's priority, the publisher's, then the group order.
     fn priority(&self, control: Control) -> i32 {
-        priority(control.priority, self.publisher_priority, control.order, self.group)
+        let publisher = self.own_priority.unwrap_or(self.default_priority);
+        priority(control.priority, publisher, control.order, self.group)
     }
 }
 

@@ -25,6 +25,7 @@ async fn setting(version: Version, transport: Transport) -> Setting {
     let server = Server::new(speaking(Version::ALL));
     let broadcast = Broadcast::new(namespace());
     let mut video = broadcast.create_track("video", TrackOptions { priority: 9 });
+    video.set_subgroup_priority(1, 10);
     video.begin_group(4);
     for (subgroup, id) in [(0, 0), (1, 1), (0, 2)] {
         write(&mut video, 4, subgroup, id);
@@ -50,7 +51,8 @@ async fn all(mut received: Receiver<Received>) -> Vec<(u64, u64)> {
             Some(Received::Object(object)) => {
                 check(&object);
                 assert!(object.fetched);
-                assert_eq!(object.priority, Some(9));
+                let expected = if object.subgroup == Some(1) { 10 } else { 9 };
+                assert_eq!(object.priority, Some(expected));
                 places.push((object.location.group, object.location.object));
             }
             Some(Received::BackfillEnd(Ok(()))) => return places,

@@ -17,6 +17,7 @@ async fn published_arrives(version: Version, transport: Transport) {
     let server = Server::new(speaking(Version::ALL));
     let broadcast = Broadcast::new(namespace());
     let mut video = broadcast.create_track("video", TrackOptions { priority: 7 });
+    video.set_subgroup_priority(1, 200);
     video.begin_group(3);
     write(&mut video, 3, 0, 0);
     let _publishing = Publishing::start(&broadcast, &server, version, transport);
@@ -42,6 +43,9 @@ async fn published_arrives(version: Version, transport: Transport) {
         match within("object", subscription.next()).await.unwrap() {
             Received::Object(object) => {
                 check(&object);
+                // What has the track's priority says nothing of it.
+                let own = (object.subgroup == Some(1)).then_some(200);
+                assert_eq!(object.priority, own, "{version} {transport:?}");
                 seen.push((
                     object.location.group,
                     object.subgroup.unwrap(),

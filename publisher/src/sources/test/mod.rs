@@ -1,6 +1,7 @@
 //! The test picture and its tone, drawn, encoded and paced by the program itself.
 
 mod font;
+mod layers;
 mod mark;
 mod picture;
 mod spec;

@@ -1,5 +1,5 @@
 //! Encodes the test picture: H.264 with neither lookahead nor B-frames, parameter sets in band
-//! before each key frame.
+//! before each key frame, in two temporal layers.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use openh264::encoder::{
 };
 use openh264::{OpenH264API, Timestamp};
 
+use super::layers::set_temporal_layers;
 use super::picture::Picture;
 use super::{Captured, Outlet, TestSpec, Ticks, VIDEO, deliver, unix_us};
 
@@ -19,12 +20,17 @@ use super::{Captured, Outlet, TestSpec, Ticks, VIDEO, deliver, unix_us};
 /// a frame number left out looks like a frame lost on the way. Asked again, it gives way.
 const MAX_TRIES: usize = 16;
 
+/// Every second frame is one that no other needs, so a thin line can have half the frame rate.
+const TEMPORAL_LAYERS: u8 = 2;
+
 /// The encoder and the picture it is fed with.
 pub(super) struct Encoder {
     spec: TestSpec,
     picture: Picture,
     encoder: openh264::encoder::Encoder,
     last_capture_us: u64,
+    /// Frames until the next key frame is due.
+    until_key: u32,
 }
 
 /// What a trial frame tells of the stream.
@@ -42,7 +48,8 @@ impl Encoder {
             .usage_type(UsageType::CameraVideoRealTime)
             .profile(Profile::Baseline)
             .complexity(Complexity::Low)
-            .intra_frame_period(IntraFramePeriod::from_num_frames(spec.gop_frames()))
+            // Asked for one by one: in two layers the encoder counts in pairs.
+            .intra_frame_period(IntraFramePeriod::auto())
             .scene_change_detect(false)
             .background_detection(false)
             .num_threads(1)
@@ -55,7 +62,11 @@ impl Encoder {
             picture: Picture::new(spec.width, spec.height),
             encoder,
             last_capture_us: 0,
+            until_key: 0,
         };
+        // The encoder takes settings only once it has begun.
+        encoder.encode(0)?;
+        set_temporal_layers(&mut encoder.encoder, TEMPORAL_LAYERS)?;
         let trial = encoder.encode(0)?.ok_or("OpenH264 gave no first frame")?;
         let sps = nal::annex_b(&trial.frame.payload).find_map(h264::Sps::parse);
         let sps = sps.ok_or("OpenH264's first frame has no parameter set")?;
@@ -72,7 +83,7 @@ impl Encoder {
             timescale: 1_000_000,
             language: None,
         };
-        encoder.encoder.force_intra_frame();
+        encoder.until_key = 0;
         Ok((FirstFrame { config }, encoder))
     }
 
@@ -95,6 +106,9 @@ impl Encoder {
         let capture_unix_us = unix_us().max(self.last_capture_us + 1);
         self.last_capture_us = capture_unix_us;
         self.picture.stamp(capture_unix_us, number);
+        if self.until_key == 0 {
+            self.encoder.force_intra_frame();
+        }
         let mut payload = Bytes::new();
         let mut keyframe = false;
         for _ in 0..MAX_TRIES {
@@ -111,6 +125,10 @@ impl Encoder {
         if payload.is_empty() {
             return Ok(None);
         }
+        if keyframe {
+            self.until_key = self.spec.gop_frames();
+        }
+        self.until_key = self.until_key.saturating_sub(1);
         let pts_us = i64::try_from(capture_unix_us).unwrap_or(i64::MAX);
         let picture = h264::picture(nal::annex_b(&payload));
         let frame = Frame {
@@ -130,8 +148,37 @@ impl Encoder {
 mod tests {
     use super::super::picture::tests::read_mark;
     use super::*;
-    use openh264::decoder::Decoder;
+    use openh264::decoder::{DecodedYUV, Decoder};
     use openh264::formats::YUVSource;
+
+    /// Of a picture 640 pixels wide.
+    fn luma(decoded: &DecodedYUV<'_>) -> Vec<u8> {
+        let rows = decoded.y().chunks(decoded.strides().0);
+        rows.flat_map(|row| &row[..640]).copied().collect()
+    }
+
+    #[test]
+    fn every_second_frame_is_one_that_no_other_needs() {
+        // An odd group too, which the encoder's own count of frames would make even.
+        for (gop, frames) in [("1", 30), ("0.5", 15)] {
+            let options = format!("?size=640x360&bitrate=600k&gop={gop}");
+            let (_, mut encoder) = Encoder::start(&TestSpec::parse(&options).unwrap()).unwrap();
+            let mut all = Decoder::new().unwrap();
+            let mut base = Decoder::new().unwrap();
+            for number in 0..70u64 {
+                let Frame { keyframe, discardable, payload, .. } =
+                    encoder.encode(number).unwrap().expect("no frame is left out").frame;
+                let in_group = number % frames;
+                assert_eq!(keyframe, in_group == 0, "frame {number} of groups of {frames}");
+                assert_eq!(discardable, in_group % 2 == 1, "frame {number} of groups of {frames}");
+                let whole = luma(&all.decode(&payload).unwrap().expect("a picture"));
+                if !discardable {
+                    let alone = luma(&base.decode(&payload).unwrap().expect("a picture"));
+                    assert!(whole == alone, "frame {number} differs without those between");
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_is_encoded_decodes_to_the_same_numbers() {
@@ -150,13 +197,7 @@ mod tests {
             assert!(captured.capture_unix_us > last);
             last = captured.capture_unix_us;
             let decoded = decoder.decode(&captured.frame.payload).unwrap().expect("a picture");
-            let luma: Vec<u8> = decoded
-                .y()
-                .chunks(decoded.strides().0)
-                .flat_map(|row| &row[..640])
-                .copied()
-                .collect();
-            let [time, line] = read_mark(&luma, 640);
+            let [time, line] = read_mark(&luma(&decoded), 640);
             assert_eq!((time, line >> 16), (captured.capture_unix_us, number));
         }
     }
