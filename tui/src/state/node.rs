@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stats::rates::{DropRates, Interval, NoRate, NodeRates};
 use stats::{
-    DropReason, NodeSnapshot, NodeState, SessionKind, SessionSnapshot, UpstreamSnapshot,
+    DropReason, Drops, NodeSnapshot, NodeState, SessionKind, SessionSnapshot, UpstreamSnapshot,
     UpstreamState,
 };
 
@@ -24,6 +24,12 @@ const DROPS_OVER: Duration = Duration::from_secs(5);
 const REDIAL: Duration = Duration::from_secs(2);
 /// How many losses of the upstream are remembered.
 const MAX_LOSSES: usize = 32;
+/// A session this far behind sees the past; by default a relay cuts what is 2 s late.
+pub const BEHIND_MS: u64 = 1_000;
+/// Drops come in bursts, a group at a time: a session suffers for this long after the last one.
+const SUFFERING: Duration = Duration::from_secs(5);
+/// An episode of stalls ends after this long without any.
+const STALLS_OVER: Duration = Duration::from_secs(30);
 
 /// One node.
 #[derive(Debug, Clone)]
@@ -40,15 +46,51 @@ pub struct Node {
     losses: VecDeque<Duration>,
     cut_off_since: Option<Duration>,
     episodes: [Option<Episode>; DropReason::COUNT],
+    /// Stalls that viewers reported, from the first to the last.
+    stalls: Option<Episode>,
+    /// The sessions that are behind or drop, by name.
+    suffering: HashMap<String, Suffering>,
 }
 
-/// Drops for one reason, from the first to the last.
+/// Something that goes wrong again and again, from the first time to the last.
 #[derive(Debug, Clone, Copy)]
 pub struct Episode {
     /// When it began.
     pub since: Duration,
+    /// How often since then; for drops, how many objects.
+    pub count: u64,
     last: Duration,
-    objects: u64,
+}
+
+/// What is wrong with one session.
+#[derive(Debug, Clone, Copy, Default)]
+struct Suffering {
+    behind_since: Option<Duration>,
+    dropped_at: Option<Duration>,
+}
+
+/// How many of a node's sessions suffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sufferers {
+    /// They do, of those that are listed.
+    pub count: u64,
+    /// All that are served, listed or not.
+    pub of: u64,
+    /// Only a part is listed, and all of it suffers: there may be more.
+    pub at_least: bool,
+    /// What they are: viewers, or sessions where relays are among them.
+    pub noun: &'static str,
+}
+
+/// Where the drops go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trend {
+    /// There are more than a moment ago.
+    Rising,
+    /// About as many.
+    Steady,
+    /// Fewer.
+    Falling,
 }
 
 /// The rates of one session.
@@ -76,6 +118,8 @@ impl Node {
             losses: VecDeque::new(),
             cut_off_since: None,
             episodes: [None; DropReason::COUNT],
+            stalls: None,
+            suffering: HashMap::new(),
         };
         node.cut_off_since = node.has_no_upstream().then_some(now);
         node.history.push(now, Sample { viewers: node.latest.viewers, rates: None });
@@ -98,6 +142,8 @@ impl Node {
                 self.heard_at = now;
                 self.tell_sessions(&snapshot, &mut changes);
                 self.tell_drops(&snapshot, &rates, now, &mut changes);
+                self.note_stalls(&snapshot, now);
+                self.note_sufferers(&snapshot, now);
                 let sample = Sample { viewers: snapshot.viewers, rates: Some(rates) };
                 self.history.push(now, sample);
                 let older = std::mem::replace(&mut self.latest, Arc::new(snapshot));
@@ -108,6 +154,8 @@ impl Node {
                 self.heard_at = now;
                 self.restarted_at = Some(now);
                 self.episodes = [None; DropReason::COUNT];
+                self.stalls = None;
+                self.suffering.clear();
                 let uptime = format::duration(self.latest.uptime_s);
                 changes.push((Level::Warning, format!("restarted, after {uptime} of uptime")));
                 self.history.push(now, Sample { viewers: snapshot.viewers, rates: None });
@@ -161,6 +209,64 @@ impl Node {
         self.episodes[reason.index()].as_ref()
     }
 
+    /// The present episode of stalls that viewers reported.
+    pub const fn stalls(&self) -> Option<&Episode> {
+        self.stalls.as_ref()
+    }
+
+    /// The sessions that dropped something a moment ago.
+    pub fn droppers(&self, now: Duration) -> Sufferers {
+        self.sufferers(|it| it.dropped_at.is_some_and(|at| now.saturating_sub(at) < SUFFERING))
+    }
+
+    /// The sessions that have been behind for at least so long.
+    pub fn behind_for(&self, long: Duration, now: Duration) -> Sufferers {
+        self.sufferers(|it| it.behind_since.is_some_and(|since| now.saturating_sub(since) >= long))
+    }
+
+    fn sufferers(&self, does: impl Fn(&Suffering) -> bool) -> Sufferers {
+        let count = self.suffering.values().filter(|it| does(it)).count() as u64;
+        let kinds = [SessionKind::Viewer, SessionKind::Relay];
+        let served = |session: &&SessionSnapshot| kinds.contains(&session.kind);
+        let listed = self.latest.sessions.iter().filter(served).count() as u64;
+        let of = self.latest.viewers.saturating_add(self.latest.relays).max(count);
+        // The session to the parent is listed and does not suffer.
+        let at_least = listed < of && count > 0 && count + 1 >= listed;
+        let noun = if self.latest.relays > 0 { "session" } else { "viewer" };
+        Sufferers { count, of, at_least, noun }
+    }
+
+    /// Where the drops go: the last seconds against those before.
+    pub fn trend(&self) -> Trend {
+        let mean = |rates: Vec<f64>| rates.iter().sum::<f64>() / rates.len().max(1) as f64;
+        let drops = |from: usize| {
+            let some = self.history.recent(from + 5).skip(from);
+            mean(some.map(|sample| sample.drops.total()).collect())
+        };
+        match (drops(0), drops(5)) {
+            (now, before) if now > before * 1.25 => Trend::Rising,
+            (now, before) if now < before * 0.8 => Trend::Falling,
+            _ => Trend::Steady,
+        }
+    }
+
+    /// Whether nobody hears of it any more: what the snapshot says is over.
+    pub fn is_down(&self) -> bool {
+        self.reported_state() == NodeState::Down
+    }
+
+    /// Whether all sessions of a kind are listed; a node below lists only those worst off.
+    fn lists_all(snapshot: &NodeSnapshot, kind: SessionKind) -> bool {
+        let listed = snapshot.sessions.iter().filter(|session| session.kind == kind).count();
+        listed as u64 >= counted(snapshot, kind)
+    }
+
+    /// The worst of its tracks' latencies over the hop from its parent, of a hundred objects 95.
+    pub fn hop_p95(&self) -> Option<f64> {
+        let tracks = self.latest.tracks.iter();
+        tracks.filter_map(|track| Some(track.hop_latency_ms?.p95)).max_by(f64::total_cmp)
+    }
+
     /// For how long nothing new came.
     pub fn silent_for(&self, now: Duration) -> Duration {
         now.saturating_sub(self.heard_at)
@@ -173,10 +279,10 @@ impl Node {
 
     /// The rates now: the mean of the last seconds, `None` when not known.
     pub fn rates(&self, now: Duration) -> Option<NodeRates> {
-        if self.gone_at.is_some() || self.silent_for(now) > SILENT {
+        if self.is_down() || self.silent_for(now) > SILENT {
             return None;
         }
-        let recent: Vec<NodeRates> = self.history.recent_rates().collect();
+        let recent: Vec<NodeRates> = self.history.recent(3).collect();
         mean(&recent)
     }
 
@@ -262,6 +368,10 @@ impl Node {
     }
 
     fn tell_sessions(&self, newer: &NodeSnapshot, changes: &mut Vec<Change>) {
+        // Of a node that is down no sessions are known: none left, and none joins when it is back.
+        if [self.latest.state, newer.state].contains(&NodeState::Down) {
+            return;
+        }
         let before = by_id(&self.latest.sessions);
         let after = by_id(&newer.sessions);
         let joined = newer.sessions.iter().filter(|session| !before.contains_key(&*session.id));
@@ -269,6 +379,10 @@ impl Node {
         for kind in
             [SessionKind::Publisher, SessionKind::Relay, SessionKind::Viewer, SessionKind::Unknown]
         {
+            if ![&self.latest, newer].into_iter().all(|it| Self::lists_all(it, kind)) {
+                tell_difference(kind, &self.latest, newer, changes);
+                continue;
+            }
             let of_kind = |session: &&SessionSnapshot| session.kind == kind;
             tell_many(kind, "joined", joined.clone().filter(of_kind), changes, |session| {
                 format!("over {}", session.transport.as_str())
@@ -294,18 +408,18 @@ impl Node {
             let grown = is.saturating_sub(was);
             match slot {
                 None if grown > 0 => {
-                    *slot = Some(Episode { since: now, last: now, objects: grown });
+                    *slot = Some(Episode { since: now, last: now, count: grown });
                     let rate = format::drops(Some(rates.drops.of(reason)));
                     let level = if is_trouble(reason) { Level::Warning } else { Level::Ok };
                     changes.push((level, format!("drops began: {reason}, {rate} objects/s")));
                 }
                 Some(episode) if grown > 0 => {
                     episode.last = now;
-                    episode.objects = episode.objects.saturating_add(grown);
+                    episode.count = episode.count.saturating_add(grown);
                 }
                 Some(episode) if now.saturating_sub(episode.last) >= DROPS_OVER => {
                     let took = (episode.last - episode.since).as_secs_f64() + 1.0;
-                    let (objects, took) = (episode.objects, format::duration(took));
+                    let (objects, took) = (episode.count, format::duration(took));
                     changes.push((
                         Level::Ok,
                         format!("drops ended: {reason}, {objects} objects in {took}"),
@@ -315,6 +429,62 @@ impl Node {
                 _ => {}
             }
         }
+    }
+}
+
+impl Node {
+    fn note_stalls(&mut self, newer: &NodeSnapshot, now: Duration) {
+        let stalls = |snapshot: &NodeSnapshot| snapshot.seen.map(|seen| seen.stalls);
+        let (Some(was), Some(is)) = (stalls(&self.latest), stalls(newer)) else { return };
+        let grown = is.saturating_sub(was);
+        match &mut self.stalls {
+            None if grown > 0 => {
+                self.stalls = Some(Episode { since: now, last: now, count: grown });
+            }
+            Some(episode) if grown > 0 => {
+                episode.last = now;
+                episode.count = episode.count.saturating_add(grown);
+            }
+            Some(episode) if now.saturating_sub(episode.last) >= STALLS_OVER => self.stalls = None,
+            _ => {}
+        }
+    }
+
+    fn note_sufferers(&mut self, newer: &NodeSnapshot, now: Duration) {
+        let before = by_id(&self.latest.sessions);
+        let mut suffering = HashMap::new();
+        for session in &newer.sessions {
+            let mut this = self.suffering.remove(&session.id).unwrap_or_default();
+            this.behind_since = match session.behind_ms {
+                Some(behind) if behind >= BEHIND_MS => this.behind_since.or(Some(now)),
+                _ => None,
+            };
+            let grew = |older: &&SessionSnapshot| {
+                let dropped = |drops: &Drops, reason| drops[reason].objects;
+                let troubles = DropReason::ALL.into_iter().filter(|reason| is_trouble(*reason));
+                troubles.into_iter().any(|reason| {
+                    dropped(&session.drops, reason) > dropped(&older.drops, reason)
+                })
+            };
+            if before.get(session.id.as_str()).is_some_and(grew) {
+                this.dropped_at = Some(now);
+            }
+            let recent = |at: Duration| now.saturating_sub(at) < SUFFERING;
+            if this.behind_since.is_some() || this.dropped_at.is_some_and(recent) {
+                suffering.insert(session.id.clone(), this);
+            }
+        }
+        self.suffering = suffering;
+    }
+}
+
+/// How many sessions of a kind a node says that it has, listed or not.
+const fn counted(snapshot: &NodeSnapshot, kind: SessionKind) -> u64 {
+    match kind {
+        SessionKind::Viewer => snapshot.viewers,
+        SessionKind::Relay => snapshot.relays,
+        SessionKind::Publisher => snapshot.publishers,
+        SessionKind::Unknown => 0,
     }
 }
 
@@ -335,6 +505,21 @@ pub const fn level_of(state: NodeState) -> Level {
 
 fn by_id(sessions: &[SessionSnapshot]) -> HashMap<&str, &SessionSnapshot> {
     sessions.iter().map(|session| (session.id.as_str(), session)).collect()
+}
+
+/// What the counts say where not every session is listed.
+fn tell_difference(
+    kind: SessionKind,
+    older: &NodeSnapshot,
+    newer: &NodeSnapshot,
+    changes: &mut Vec<Change>,
+) {
+    let (was, is) = (counted(older, kind), counted(newer, kind));
+    let verb = if is > was { "joined" } else { "left" };
+    if is != was {
+        let text = format!("{} {verb}", format::counted(is.abs_diff(was), kind.as_str()));
+        changes.push((Level::Ok, text));
+    }
 }
 
 fn tell_many<'a>(
