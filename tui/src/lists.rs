@@ -8,7 +8,7 @@ use stats::{SessionSnapshot, TrackSnapshot};
 
 use crate::state::State;
 use crate::state::events::{Event, Level};
-use crate::state::node::{Node, SessionRates};
+use crate::state::node::{Node, SessionRates, TrackRates};
 use crate::state::tree::{self, Place};
 
 /// By what nodes are sorted among their siblings.
@@ -179,13 +179,13 @@ fn parents(state: &State, keep: impl Fn(&Node) -> bool) -> BTreeMap<&str, Option
     kept.map(|(name, node)| (name, node.snapshot().parent.as_deref())).collect()
 }
 
-/// One track of a node with its bit rates in and out.
+/// One track of a node with its rates.
 #[derive(Debug, Clone, Copy)]
 pub struct TrackLine<'a> {
     /// The track.
     pub track: &'a TrackSnapshot,
-    /// In and out, if known.
-    pub rates: Option<(f64, f64)>,
+    /// Its rates, if known.
+    pub rates: Option<TrackRates>,
 }
 
 /// The tracks of a node by name.

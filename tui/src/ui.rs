@@ -226,6 +226,11 @@ impl Ui {
         {
             return Some(worst);
         }
+        let known = self.nodes.id.as_deref().is_some_and(|id| find(id).is_some());
+        // What was looked for, and not what leads to it.
+        if !self.filters[Screen::Nodes as usize].is_empty() && !known {
+            return places.iter().position(|place| !place.context);
+        }
         let ids: Vec<&str> = places.iter().map(|place| &*place.name).collect();
         self.nodes.position(&ids)
     }

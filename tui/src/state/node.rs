@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stats::rates::{DropRates, Interval, NoRate, NodeRates};
 use stats::{
-    DropReason, Drops, NodeSnapshot, NodeState, SessionKind, SessionSnapshot, UpstreamSnapshot,
+    DropReason, NodeSnapshot, NodeState, SessionKind, SessionSnapshot, UpstreamSnapshot,
     UpstreamState,
 };
 
@@ -27,7 +27,11 @@ const MAX_LOSSES: usize = 32;
 /// A session this far behind sees the past; by default a relay cuts what is 2 s late.
 pub const BEHIND_MS: u64 = 1_000;
 /// Drops come in bursts, a group at a time: a session suffers for this long after the last one.
-const SUFFERING: Duration = Duration::from_secs(5);
+const SUFFERING: Duration = Duration::from_secs(10);
+/// Where only the worst are listed, who is not listed at the moment is remembered for this long.
+const REMEMBERED: Duration = Duration::from_secs(10);
+/// How many are remembered at most, of those that are not listed.
+const MAX_REMEMBERED: usize = 10_000;
 /// An episode of stalls ends after this long without any.
 const STALLS_OVER: Duration = Duration::from_secs(30);
 
@@ -48,8 +52,8 @@ pub struct Node {
     episodes: [Option<Episode>; DropReason::COUNT],
     /// Stalls that viewers reported, from the first to the last.
     stalls: Option<Episode>,
-    /// The sessions that are behind or drop, by name.
-    suffering: HashMap<String, Suffering>,
+    /// How the sessions are, those that were listed a moment ago included.
+    lots: HashMap<String, Lot>,
 }
 
 /// Something that goes wrong again and again, from the first time to the last.
@@ -62,11 +66,14 @@ pub struct Episode {
     last: Duration,
 }
 
-/// What is wrong with one session.
-#[derive(Debug, Clone, Copy, Default)]
-struct Suffering {
-    behind_since: Option<Duration>,
+/// How one session is.
+#[derive(Debug, Clone, Copy)]
+struct Lot {
+    listed_at: Duration,
+    /// Objects dropped ever, but for those that it did not want.
+    dropped: u64,
     dropped_at: Option<Duration>,
+    behind_since: Option<Duration>,
 }
 
 /// How many of a node's sessions suffer.
@@ -102,6 +109,17 @@ pub struct SessionRates {
     pub drops: DropRates,
 }
 
+/// The rates of one track.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrackRates {
+    /// Payload bits received per second.
+    pub bits_in: f64,
+    /// Payload bits sent per second.
+    pub bits_out: f64,
+    /// Objects dropped per second, by reason, if the node counts them for each track.
+    pub drops: Option<DropRates>,
+}
+
 /// Something that a new snapshot tells.
 pub type Change = (Level, String);
 
@@ -119,7 +137,7 @@ impl Node {
             cut_off_since: None,
             episodes: [None; DropReason::COUNT],
             stalls: None,
-            suffering: HashMap::new(),
+            lots: HashMap::new(),
         };
         node.cut_off_since = node.has_no_upstream().then_some(now);
         node.history.push(now, Sample { viewers: node.latest.viewers, rates: None });
@@ -143,7 +161,7 @@ impl Node {
                 self.tell_sessions(&snapshot, &mut changes);
                 self.tell_drops(&snapshot, &rates, now, &mut changes);
                 self.note_stalls(&snapshot, now);
-                self.note_sufferers(&snapshot, now);
+                self.note_lots(&snapshot, now);
                 let sample = Sample { viewers: snapshot.viewers, rates: Some(rates) };
                 self.history.push(now, sample);
                 let older = std::mem::replace(&mut self.latest, Arc::new(snapshot));
@@ -155,7 +173,7 @@ impl Node {
                 self.restarted_at = Some(now);
                 self.episodes = [None; DropReason::COUNT];
                 self.stalls = None;
-                self.suffering.clear();
+                self.lots.clear();
                 let uptime = format::duration(self.latest.uptime_s);
                 changes.push((Level::Warning, format!("restarted, after {uptime} of uptime")));
                 self.history.push(now, Sample { viewers: snapshot.viewers, rates: None });
@@ -224,8 +242,8 @@ impl Node {
         self.sufferers(|it| it.behind_since.is_some_and(|since| now.saturating_sub(since) >= long))
     }
 
-    fn sufferers(&self, does: impl Fn(&Suffering) -> bool) -> Sufferers {
-        let count = self.suffering.values().filter(|it| does(it)).count() as u64;
+    fn sufferers(&self, does: impl Fn(&Lot) -> bool) -> Sufferers {
+        let count = self.lots.values().filter(|it| does(it)).count() as u64;
         let kinds = [SessionKind::Viewer, SessionKind::Relay];
         let served = |session: &&SessionSnapshot| kinds.contains(&session.kind);
         let listed = self.latest.sessions.iter().filter(served).count() as u64;
@@ -297,7 +315,7 @@ impl Node {
         let unknown = || vec![None; self.latest.sessions.len()];
         let Some(previous) = &self.previous else { return unknown() };
         let Ok(interval) = Interval::between(previous, &self.latest) else { return unknown() };
-        if self.silent_for(now) > SILENT {
+        if self.is_down() || self.silent_for(now) > SILENT {
             return unknown();
         }
         let before = by_id(&previous.sessions);
@@ -311,21 +329,24 @@ impl Node {
         self.latest.sessions.iter().map(rates).collect()
     }
 
-    /// The bit rates in and out of each track of the newest snapshot, in its order.
-    pub fn track_rates(&self, now: Duration) -> Vec<Option<(f64, f64)>> {
+    /// The rates of each track of the newest snapshot, in its order.
+    pub fn track_rates(&self, now: Duration) -> Vec<Option<TrackRates>> {
         let unknown = || vec![None; self.latest.tracks.len()];
         let Some(previous) = &self.previous else { return unknown() };
         let Ok(interval) = Interval::between(previous, &self.latest) else { return unknown() };
-        if self.silent_for(now) > SILENT {
+        if self.is_down() || self.silent_for(now) > SILENT {
             return unknown();
         }
         let before: HashMap<_, _> =
             previous.tracks.iter().map(|track| (track.name.as_str(), track)).collect();
         let rates = |track: &stats::TrackSnapshot| {
             let older = before.get(track.name.as_str())?;
-            let bytes_in = interval.rate(older.bytes_in, track.bytes_in)?;
-            let bytes_out = interval.rate(older.bytes_out, track.bytes_out)?;
-            Some((bytes_in * 8.0, bytes_out * 8.0))
+            let drops = older.drops.as_ref().zip(track.drops.as_ref());
+            Some(TrackRates {
+                bits_in: interval.rate(older.bytes_in, track.bytes_in)? * 8.0,
+                bits_out: interval.rate(older.bytes_out, track.bytes_out)? * 8.0,
+                drops: drops.and_then(|(older, newer)| interval.drop_rates(older, newer)),
+            })
         };
         self.latest.tracks.iter().map(rates).collect()
     }
@@ -450,32 +471,34 @@ impl Node {
         }
     }
 
-    fn note_sufferers(&mut self, newer: &NodeSnapshot, now: Duration) {
-        let before = by_id(&self.latest.sessions);
-        let mut suffering = HashMap::new();
+    fn note_lots(&mut self, newer: &NodeSnapshot, now: Duration) {
         for session in &newer.sessions {
-            let mut this = self.suffering.remove(&session.id).unwrap_or_default();
-            this.behind_since = match session.behind_ms {
-                Some(behind) if behind >= BEHIND_MS => this.behind_since.or(Some(now)),
-                _ => None,
+            let troubles = DropReason::ALL.into_iter().filter(|reason| is_trouble(*reason));
+            let dropped =
+                troubles.fold(0u64, |sum, it| sum.saturating_add(session.drops[it].objects));
+            let behind = session.behind_ms.is_some_and(|behind| behind >= BEHIND_MS);
+            let known = self.lots.get(&session.id);
+            let grew = known.is_some_and(|lot| dropped > lot.dropped);
+            let lot = Lot {
+                listed_at: now,
+                dropped,
+                dropped_at: if grew { Some(now) } else { known.and_then(|lot| lot.dropped_at) },
+                behind_since: behind.then(|| known.and_then(|lot| lot.behind_since).unwrap_or(now)),
             };
-            let grew = |older: &&SessionSnapshot| {
-                let dropped = |drops: &Drops, reason| drops[reason].objects;
-                let troubles = DropReason::ALL.into_iter().filter(|reason| is_trouble(*reason));
-                troubles.into_iter().any(|reason| {
-                    dropped(&session.drops, reason) > dropped(&older.drops, reason)
-                })
-            };
-            if before.get(session.id.as_str()).is_some_and(grew) {
-                this.dropped_at = Some(now);
-            }
-            let recent = |at: Duration| now.saturating_sub(at) < SUFFERING;
-            if this.behind_since.is_some() || this.dropped_at.is_some_and(recent) {
-                suffering.insert(session.id.clone(), this);
+            if known.is_some() || self.lots.len() < newer.sessions.len() + MAX_REMEMBERED {
+                self.lots.insert(session.id.clone(), lot);
             }
         }
-        self.suffering = suffering;
+        // Who is not among all that are listed is gone.
+        let all = Self::lists_all(newer, SessionKind::Viewer);
+        let kept = if all { Duration::ZERO } else { REMEMBERED };
+        self.lots.retain(|_, lot| now.saturating_sub(lot.listed_at) <= kept);
     }
+}
+
+/// All sessions that a node serves, listed or not.
+pub const fn served(snapshot: &NodeSnapshot) -> u64 {
+    snapshot.viewers.saturating_add(snapshot.relays).saturating_add(snapshot.publishers)
 }
 
 /// How many sessions of a kind a node says that it has, listed or not.

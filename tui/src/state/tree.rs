@@ -117,7 +117,22 @@ fn prune(mut places: Vec<Place>, keep: impl Fn(&str) -> bool) -> Vec<Place> {
     }
     let mut kept = kept.into_iter();
     places.retain(|_| kept.next() == Some(true));
+    join_branches(&mut places);
     places
+}
+
+/// Branches go on only to what is left.
+fn join_branches(places: &mut [Place]) {
+    // From the end: for each level whether a sibling follows.
+    let mut follows = [false; MAX_DEPTH];
+    for place in places.iter_mut().rev() {
+        let depth = place.branches.len();
+        place.branches.copy_from_slice(&follows[..depth]);
+        follows[depth..].fill(false);
+        if let Some(own) = depth.checked_sub(1) {
+            follows[own] = true;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -167,6 +182,18 @@ mod tests {
         assert_eq!(drawn(&pairs, |name| name == "c"), ["a?", "-b?", "--c"]);
         assert_eq!(drawn(&pairs, |name| "ce".contains(name)), ["a?", "-b?", "--c", "-d?", "--e"]);
         assert_eq!(drawn(&pairs, |name| name == "a"), ["a"]);
+    }
+
+    #[test]
+    fn branches_end_at_the_last_that_is_left() {
+        let pairs = [("a", None), ("b", Some("a")), ("c", Some("b")), ("d", Some("a"))];
+        let parents = pairs.iter().copied().collect();
+        let branches = |keep: &str| -> Vec<Vec<bool>> {
+            let places = lay_out(&parents, |_, _| Ordering::Equal, |name| keep.contains(name));
+            places.into_iter().map(|place| place.branches).collect()
+        };
+        assert_eq!(branches("abcd"), [vec![], vec![true], vec![true, false], vec![false]]);
+        assert_eq!(branches("c"), [vec![], vec![false], vec![false, false]]);
     }
 
     #[test]

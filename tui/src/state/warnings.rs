@@ -209,12 +209,12 @@ pub const RULES: &[Rule] = &[
 
 /// What lasting drops look like; to how many they happen decides what to do.
 fn drops(node: &Node, at: Moment, to: Sufferers) -> Option<(Level, String)> {
-    let (reason, since) = DropReason::ALL
+    let (reason, episode) = DropReason::ALL
         .into_iter()
         .filter(|reason| is_trouble(*reason))
-        .filter_map(|reason| Some((reason, node.episode(reason)?.since)))
-        .min_by_key(|(_, since)| *since)?;
-    let lasting = at.now.saturating_sub(since);
+        .filter_map(|reason| Some((reason, node.episode(reason)?)))
+        .min_by_key(|(_, episode)| episode.since)?;
+    let lasting = at.now.saturating_sub(episode.since);
     let rate = format::drops(node.rates(at.now).map(|rates| rates.drops.of(reason)));
     let trend = match node.trend() {
         Trend::Rising => ", rising",
@@ -222,8 +222,8 @@ fn drops(node: &Node, at: Moment, to: Sufferers) -> Option<(Level, String)> {
         Trend::Steady => "",
     };
     let whom = if to.count > 0 { format!(" to {}", of_viewers(to)) } else { String::new() };
-    let (why, long) = (reason.short(), format::age(lasting));
-    let text = format!("drops {rate}/s{whom}: {why}{trend}, for {long}");
+    let (why, count, long) = (reason.short(), format::count(episode.count), format::age(lasting));
+    let text = format!("drops {rate}/s{whom}: {why}{trend}, {count} in {long}");
     (lasting >= DROPPING && !node.is_down()).then_some((Level::Warning, text))
 }
 
@@ -243,11 +243,7 @@ fn is_media(track: &str) -> bool {
 }
 
 /// All that the rules find about one node, the worst first.
-pub fn check<'a>(
-    name: &'a str,
-    node: &'a Node,
-    at: Moment,
-) -> impl Iterator<Item = Warning> + 'a {
+pub fn check<'a>(name: &'a str, node: &'a Node, at: Moment) -> impl Iterator<Item = Warning> + 'a {
     RULES.iter().enumerate().filter_map(move |(index, rule)| {
         let (level, text) = (rule.check)(node, at)?;
         Some(Warning { node: name.to_owned(), level, rule: index, text, advice: rule.advice })

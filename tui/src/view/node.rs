@@ -16,7 +16,7 @@ use crate::format;
 use crate::lists;
 use crate::state::events::Level;
 use crate::state::history::{Fold, Sample};
-use crate::state::node::Node;
+use crate::state::node::{Node, served};
 use crate::ui::{Pane, Screen};
 
 /// Least height of the lists at the bottom.
@@ -91,10 +91,8 @@ fn draw_about(buffer: &mut Buffer, area: Rect, name: &str, node: &Node, scene: &
             more if more > 0 && at + 1 == room => format!(" (+{more} more: w)"),
             _ => String::new(),
         };
-        let level = Span::styled(
-            format!("{}: ", warning.level.as_str()),
-            theme::level(warning.level),
-        );
+        let level =
+            Span::styled(format!("{}: ", warning.level.as_str()), theme::level(warning.level));
         let lines = [
             Line::from(vec![level, Span::raw(warning.text.as_str()), Span::styled(more, DIM)]),
             Line::styled(cut(&format!("  {}", warning.advice), usize::from(shown.width)), DIM),
@@ -123,7 +121,8 @@ fn facts(snapshot: &NodeSnapshot, scene: &Scene<'_>) -> Line<'static> {
     }
     if let Some(offset) = snapshot.clock_offset_ms {
         let sign = if offset < 0.0 { "-" } else { "+" };
-        let error = snapshot.clock_error_ms.map(|error| format!("±{}", format::millis(Some(error))));
+        let error =
+            snapshot.clock_error_ms.map(|error| format!("±{}", format::millis(Some(error))));
         let offset = format::millis(Some(offset.abs()));
         facts.push(format!("clock {sign}{offset}{}", error.unwrap_or_default()));
     }
@@ -343,7 +342,7 @@ fn draw_lists(buffer: &mut Buffer, area: Rect, node: &Node, scene: &Scene<'_>, h
         let style = if on_screen && scene.ui.pane == pane { SELECTED } else { Style::new() };
         Span::styled(format!(" {text} "), style)
     };
-    let served = snapshot.viewers + snapshot.relays + snapshot.publishers;
+    let served = served(snapshot);
     let listed = snapshot.sessions.len() as u64;
     let sessions = match served > listed {
         true => format!("sessions: the worst {listed} of {}", format::count(served)),

@@ -117,10 +117,8 @@ pub fn cell(state: &State, place: &Place, node: &Node, id: Id, now: Duration) ->
     let down = node.is_down();
     match id {
         Id::Name => {
-            let mut spans = vec![
-                Span::styled(tree_lines(&place.branches), DIM),
-                Span::raw(place.name.clone()),
-            ];
+            let mut spans =
+                vec![Span::styled(tree_lines(&place.branches), DIM), Span::raw(place.name.clone())];
             if folded {
                 spans.push(Span::styled(format!(" +{}", place.folded.len()), STRONG));
             }

@@ -66,8 +66,10 @@ fn help(scene: &Scene<'_>) -> Vec<Line<'static>> {
     lines.push(Line::styled("Figures", STRONG));
     for text in [
         "  rates are bits a second of media payload, over the last three seconds; - is unknown",
-        "  behind: age of the oldest object that waits for a viewer",
+        "  behind, of a viewer: age of the oldest object that waits for it",
         "  hop: from an object's arrival at the parent to its arrival here, of a hundred objects 95",
+        "  latency: from capture to arrival at a node, ± what the clocks may be wrong; gap: from one",
+        "  object to the next; behind, of a node: groups that a node has not seen and another has",
         "  a line with +N speaks for the N nodes folded into it, too",
     ] {
         lines.push(Line::raw(text));

@@ -11,7 +11,7 @@ use super::{Hits, Scene};
 use crate::format;
 use crate::lists::{self, SessionLine, SessionSort};
 use crate::state::events::Level;
-use crate::state::node::BEHIND_MS;
+use crate::state::node::{BEHIND_MS, served};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Id {
@@ -65,7 +65,7 @@ pub(super) fn draw(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>, hits: &mu
     let lines = lists::sessions(node, scene.ui.filter(), scene.ui.session_sort, scene.now);
     draw_sessions(buffer, body, &lines, scene, hits);
     let snapshot = node.snapshot();
-    let served = snapshot.viewers + snapshot.relays + snapshot.publishers;
+    let served = served(snapshot);
     let listed = snapshot.sessions.len() as u64;
     let part = match served > listed {
         true => format!("; listed are the worst {listed}"),
