@@ -31,8 +31,14 @@ pub enum Action {
     Reverse,
     /// Starts to type a filter.
     Filter,
-    /// Shows events of the opened node only, or of all.
-    OnlyNode,
+    /// Shows events of all nodes, or of the opened one only.
+    AllEvents,
+    /// Folds what is below the selected node into its line, or goes to the node above.
+    Fold,
+    /// Shows again what is folded into the selected line.
+    Unfold,
+    /// Goes to the next node that something is wrong with.
+    Trouble,
     /// Freezes the screen; collection goes on.
     Pause,
     /// Shows a longer or shorter time in graphs.
@@ -158,11 +164,32 @@ pub const KEYMAP: &[Binding] = &[
         "all warnings, and what to do",
     ),
     bind(
-        &[char('o')],
-        Action::OnlyNode,
+        &[char('n')],
+        Action::Trouble,
+        Scope::Everywhere,
+        "trouble",
+        "to the node that is worst off, then to the next one",
+    ),
+    bind(
+        &[char('a')],
+        Action::AllEvents,
         Scope::On(&[Events]),
-        "one node",
-        "events of the opened node only, or of all",
+        "all",
+        "events of all nodes, or of the opened one and those below it",
+    ),
+    bind(
+        &[key(KeyCode::Left), char('h')],
+        Action::Fold,
+        Scope::On(&[Nodes]),
+        "fold",
+        "fold what is below a node into its line; again: to the node above",
+    ),
+    bind(
+        &[key(KeyCode::Right), char('l')],
+        Action::Unfold,
+        Scope::On(&[Nodes]),
+        "",
+        "show again what is folded into a line",
     ),
     bind(
         &[char('z')],

@@ -1,14 +1,14 @@
 //! What each screen lists, sorted and filtered: the same for drawing and for moving the selection.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use stats::{SessionSnapshot, TrackSnapshot};
 
 use crate::state::State;
-use crate::state::events::Event;
-use crate::state::node::{Node, SessionRates};
+use crate::state::events::{Event, Level};
+use crate::state::node::{Node, SessionRates, TrackRates};
 use crate::state::tree::{self, Place};
 
 /// By what nodes are sorted among their siblings.
@@ -26,6 +26,8 @@ pub enum NodeSort {
     Out,
     /// Objects dropped a second.
     Drops,
+    /// Latency over the hop from its parent.
+    Hop,
 }
 
 /// By what sessions are sorted.
@@ -62,7 +64,7 @@ pub trait SortKey: Copy + PartialEq + 'static {
 
 impl SortKey for NodeSort {
     const ALL: &'static [Self] =
-        &[Self::Name, Self::State, Self::Viewers, Self::In, Self::Out, Self::Drops];
+        &[Self::Name, Self::State, Self::Viewers, Self::In, Self::Out, Self::Drops, Self::Hop];
 }
 
 impl SortKey for SessionSort {
@@ -104,8 +106,41 @@ fn largest_first(a: Option<f64>, b: Option<f64>) -> Ordering {
     }
 }
 
-/// The nodes as a tree.
-pub fn nodes(state: &State, filter: &str, sort: Sort<NodeSort>, now: Duration) -> Vec<Place> {
+/// More nodes than this and what is well is folded: sums first, detail on demand.
+const FOLD_ABOVE: usize = 30;
+
+/// What the person folded and unfolded.
+#[derive(Debug, Clone, Default)]
+pub struct Folds(BTreeMap<String, bool>);
+
+impl Folds {
+    /// Everything is shown.
+    pub fn unfolded(state: &State) -> Self {
+        Self(state.nodes().map(|(name, _)| (name.to_owned(), false)).collect())
+    }
+
+    /// Folds or unfolds what is below a node.
+    pub fn set(&mut self, name: &str, folded: bool) {
+        self.0.insert(name.to_owned(), folded);
+    }
+
+    /// A large tree folds below its first level by itself, but never what is wrong.
+    fn folds(&self, state: &State, name: &str, depth: usize, below: &[Place]) -> bool {
+        self.0.get(name).copied().unwrap_or_else(|| {
+            let large = state.nodes().len() > FOLD_ABOVE;
+            large && depth > 0 && below.iter().all(|it| state.level(&it.name) == Level::Ok)
+        })
+    }
+}
+
+/// The nodes as a tree. A filter finds what is folded, too.
+pub fn nodes(
+    state: &State,
+    filter: &str,
+    sort: Sort<NodeSort>,
+    folds: &Folds,
+    now: Duration,
+) -> Vec<Place> {
     let value = |name: &str| {
         let node = state.node(name)?;
         let rates = node.rates(now);
@@ -116,6 +151,7 @@ pub fn nodes(state: &State, filter: &str, sort: Sort<NodeSort>, now: Duration) -
             NodeSort::In => rates.map(|rates| rates.bits_in),
             NodeSort::Out => rates.map(|rates| rates.bits_out),
             NodeSort::Drops => rates.map(|rates| rates.drops.total()),
+            NodeSort::Hop => node.hop_p95(),
         }
     };
     let values: BTreeMap<&str, Option<f64>> =
@@ -124,8 +160,11 @@ pub fn nodes(state: &State, filter: &str, sort: Sort<NodeSort>, now: Duration) -
         NodeSort::Name => sort.apply(a.cmp(b)),
         _ => sort.apply(largest_first(values[a], values[b])),
     };
-    tree::lay_out(&parents(state, |_| true), order, |name| {
+    let places = tree::lay_out(&parents(state, |_| true), order, |name| {
         matches(filter, [name, state.state_word(name, now)])
+    });
+    tree::fold(places, |name, depth, below| {
+        filter.is_empty() && folds.folds(state, name, depth, below)
     })
 }
 
@@ -140,13 +179,13 @@ fn parents(state: &State, keep: impl Fn(&Node) -> bool) -> BTreeMap<&str, Option
     kept.map(|(name, node)| (name, node.snapshot().parent.as_deref())).collect()
 }
 
-/// One track of a node with its bit rates in and out.
+/// One track of a node with its rates.
 #[derive(Debug, Clone, Copy)]
 pub struct TrackLine<'a> {
     /// The track.
     pub track: &'a TrackSnapshot,
-    /// In and out, if known.
-    pub rates: Option<(f64, f64)>,
+    /// Its rates, if known.
+    pub rates: Option<TrackRates>,
 }
 
 /// The tracks of a node by name.
@@ -159,7 +198,8 @@ pub fn tracks<'a>(node: &'a Node, filter: &str, now: Duration) -> Vec<TrackLine<
         .map(|(track, rates)| TrackLine { track, rates })
         .filter(|line| matches(filter, [&*line.track.name]))
         .collect();
-    lines.sort_by(|a, b| a.track.name.cmp(&b.track.name));
+    // What nodes report is there, too, but not what one looks for.
+    lines.sort_by_key(|line| (line.track.name.starts_with("weir/"), &*line.track.name));
     lines
 }
 
@@ -225,16 +265,31 @@ impl SessionLine<'_> {
     }
 }
 
-/// Events, newest first, of one node or of all.
-pub fn events<'a>(state: &'a State, filter: &str, node: Option<&str>) -> Vec<&'a Event> {
-    let of_node = |event: &&Event| node.is_none() || event.node.as_deref() == node;
+/// A node and all below it, by name.
+pub fn subtree(state: &State, root: &str) -> HashSet<String> {
+    let places = tree::lay_out(&parents(state, |_| true), |_, _| Ordering::Equal, |_| true);
+    let folded = tree::fold(places, |name, _, _| name == root);
+    let root = folded.into_iter().find(|place| place.name == root);
+    root.into_iter().flat_map(|place| place.folded.into_iter().chain([place.name])).collect()
+}
+
+/// Events, newest first, of some nodes or of all; those of the feed always.
+pub fn events<'a>(
+    state: &'a State,
+    filter: &str,
+    nodes: Option<&HashSet<String>>,
+) -> Vec<&'a Event> {
+    let of_nodes = |event: &&Event| match (nodes, &event.node) {
+        (Some(nodes), Some(node)) => nodes.contains(node),
+        _ => true,
+    };
     let matching = |event: &&Event| {
         matches(
             filter,
             [&*event.text, event.node.as_deref().unwrap_or("feed"), event.level.as_str()],
         )
     };
-    state.events.iter().filter(of_node).filter(matching).collect()
+    state.events.iter().filter(of_nodes).filter(matching).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::feed::FeedEvent;
 use crate::feed::recording::{RecordingError, Replay};
-use crate::lists::{self, NodeSort, Sort};
+use crate::lists::{self, Folds, NodeSort, Sort};
 use crate::state::State;
 use crate::view::nodes::{COLUMNS, Id, cell};
 
@@ -92,9 +92,9 @@ fn table(state: &State, now: Duration) -> Result<String, OnceError> {
     }
     let columns: Vec<_> = COLUMNS.iter().filter(|column| column.id != Id::Spark).collect();
     let mut rows = vec![columns.iter().map(|column| column.title.to_owned()).collect::<Vec<_>>()];
-    for place in lists::nodes(state, "", Sort::by(NodeSort::Name), now) {
+    for place in lists::nodes(state, "", Sort::by(NodeSort::Name), &Folds::unfolded(state), now) {
         let Some(node) = state.node(&place.name) else { continue };
-        let text = |id| match cell(state, &place, node, id, true, now).text() {
+        let text = |id| match cell(state, &place, node, id, now).text() {
             // In a script's columns an empty one would be missing.
             empty if empty.is_empty() => crate::format::UNKNOWN.to_owned(),
             text => text,

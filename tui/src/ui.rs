@@ -1,13 +1,15 @@
 //! What the person at the keyboard has chosen: screen, selection, order, filter, pause.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 
 use crate::keymap::{self, Action, Motion, Step};
-use crate::lists::{self, NodeSort, SessionSort, Sort, SortKey};
+use crate::lists::{self, Folds, NodeSort, SessionSort, Sort, SortKey};
 use crate::state::State;
 use crate::state::node::Node;
+use crate::state::tree::Place;
 use crate::view::Hits;
 
 /// Longest filter, in characters.
@@ -120,8 +122,10 @@ pub struct Ui {
     pub session_sort: Sort<SessionSort>,
     /// A filter is being typed.
     pub typing: bool,
-    /// Events of the opened node only.
-    pub only_node: bool,
+    /// Events of all nodes, not of what is opened only.
+    pub all_events: bool,
+    /// What is folded on the nodes screen.
+    pub folds: Folds,
     /// Seconds that graphs show.
     pub window_s: usize,
     /// Set while paused.
@@ -159,7 +163,8 @@ impl Default for Ui {
             node_sort: Sort::by(NodeSort::Name),
             session_sort: Sort::by(SessionSort::Behind),
             typing: false,
-            only_node: false,
+            all_events: false,
+            folds: Folds::default(),
             window_s: WINDOWS_S[0],
             paused: None,
             back: Vec::new(),
@@ -186,10 +191,8 @@ impl Ui {
             (Some(opened), screen) if screen != Screen::Nodes => opened.clone(),
             _ => {
                 // What the nodes screen would show, whichever screen asks.
-                let filter = &self.filters[Screen::Nodes as usize];
-                let places = lists::nodes(state, filter, self.node_sort, now);
-                let ids: Vec<&str> = places.iter().map(|place| &*place.name).collect();
-                ids[self.nodes.position(&ids)?].to_owned()
+                let places = self.places(state, now);
+                places[self.nodes_position(state, &places)?].name.clone()
             }
         };
         state.nodes().find(|(known, _)| *known == name)
@@ -209,9 +212,35 @@ impl Ui {
         Some(lists::tracks(node, "", now).first()?.track.name.clone())
     }
 
+    /// The lines of the nodes screen.
+    pub fn places(&self, state: &State, now: Duration) -> Vec<Place> {
+        let filter = &self.filters[Screen::Nodes as usize];
+        lists::nodes(state, filter, self.node_sort, &self.folds, now)
+    }
+
+    /// Which of them is selected: until somebody moves it, the node that is worst off.
+    pub fn nodes_position(&self, state: &State, places: &[Place]) -> Option<usize> {
+        let find = |name: &str| places.iter().position(|place| place.name == name);
+        if self.nodes.id.is_none()
+            && let Some(worst) = state.troubled().into_iter().find_map(find)
+        {
+            return Some(worst);
+        }
+        let known = self.nodes.id.as_deref().is_some_and(|id| find(id).is_some());
+        // What was looked for, and not what leads to it.
+        if !self.filters[Screen::Nodes as usize].is_empty() && !known {
+            return places.iter().position(|place| !place.context);
+        }
+        let ids: Vec<&str> = places.iter().map(|place| &*place.name).collect();
+        self.nodes.position(&ids)
+    }
+
     /// The selected line of the list that has the keys.
     pub fn position(&self, state: &State, now: Duration) -> Option<usize> {
-        self.cursor().position(&self.ids(state, now))
+        match self.screen {
+            Screen::Nodes => self.nodes_position(state, &self.places(state, now)),
+            _ => self.cursor().position(&self.ids(state, now)),
+        }
     }
 
     /// Names of the lines of the list that has the keys.
@@ -220,8 +249,7 @@ impl Ui {
         let node = || self.node(state, now).map(|(_, node)| node);
         match (self.screen, self.pane) {
             (Screen::Nodes, _) => {
-                let places = lists::nodes(state, filter, self.node_sort, now);
-                places.into_iter().map(|place| place.name).collect()
+                self.places(state, now).into_iter().map(|place| place.name).collect()
             }
             (Screen::Node, Pane::Tracks) => node().map_or_else(Vec::new, |node| {
                 let lines = lists::tracks(node, filter, now);
@@ -238,20 +266,17 @@ impl Ui {
                 places.into_iter().map(|place| place.name).collect()
             }),
             (Screen::Events, _) => {
-                let of = self.events_of(state, now);
-                let events = lists::events(state, filter, of.as_deref());
+                let of = self.events_of(state);
+                let events = lists::events(state, filter, of.as_ref());
                 events.into_iter().map(|event| event.seq.to_string()).collect()
             }
         }
     }
 
-    /// The node whose events are shown, if not all are.
-    pub fn events_of(&self, state: &State, now: Duration) -> Option<String> {
-        if !self.only_node {
-            return None;
-        }
-        let opened = self.opened.clone();
-        opened.or_else(|| self.node(state, now).map(|(name, _)| name.to_owned()))
+    /// The nodes whose events are shown, if not all are: the opened one and all below it.
+    pub fn events_of(&self, state: &State) -> Option<HashSet<String>> {
+        let opened = self.opened.as_deref().filter(|_| !self.all_events)?;
+        Some(lists::subtree(state, opened))
     }
 
     fn cursor(&self) -> &Cursor {
@@ -376,7 +401,10 @@ impl Ui {
             Action::FilterErase => {
                 self.filters[self.screen as usize].pop();
             }
-            Action::OnlyNode => self.only_node = !self.only_node,
+            Action::AllEvents => self.all_events = !self.all_events,
+            Action::Fold => self.fold(live, now),
+            Action::Unfold => self.unfold(live, now),
+            Action::Trouble => self.go_to_trouble(live, now),
             Action::Pause => {
                 self.paused = match self.paused {
                     Some(_) => None,
@@ -419,8 +447,9 @@ impl Ui {
     }
 
     fn move_cursor(&mut self, live: &State, now: Duration, to: impl Fn(usize, usize) -> usize) {
-        let ids = self.shown(live, now, Self::ids);
-        if let Some(at) = self.cursor().position(&ids) {
+        let (ids, at) =
+            self.shown(live, now, |ui, state, now| (ui.ids(state, now), ui.position(state, now)));
+        if let Some(at) = at {
             self.cursor_mut().move_to(&ids, to(at, ids.len()));
         }
     }
@@ -434,11 +463,11 @@ impl Ui {
             let node = self.shown(live, now, |ui, state, now| {
                 ui.node(state, now).map(|(name, _)| name.to_owned())
             });
-            if self.opened != node {
-                self.sessions = Cursor::default();
-                self.tracks = Cursor::default();
+            // It stays where it was found, though another becomes worse.
+            if let Some(name) = node {
+                self.nodes.select(&name);
+                self.show_node(name);
             }
-            self.opened = node;
         }
         if self.back.len() == MAX_BACK {
             self.back.remove(0);
@@ -448,8 +477,9 @@ impl Ui {
     }
 
     fn open(&mut self, live: &State, now: Duration) {
-        let ids = self.shown(live, now, Self::ids);
-        let Some(id) = self.cursor().position(&ids).map(|at| ids[at].clone()) else { return };
+        let (ids, at) =
+            self.shown(live, now, |ui, state, now| (ui.ids(state, now), ui.position(state, now)));
+        let Some(id) = at.and_then(|at| ids.get(at).cloned()) else { return };
         match (self.screen, self.pane) {
             (Screen::Nodes, _) => self.go(Screen::Node, live, now),
             (Screen::Node, Pane::Tracks) => {
@@ -462,9 +492,9 @@ impl Ui {
             }
             (Screen::Track, _) => self.open_node(id, live, now),
             (Screen::Events, _) => {
-                let node = self.shown(live, now, |ui, state, now| {
-                    let of = ui.events_of(state, now);
-                    let events = lists::events(state, ui.filter(), of.as_deref());
+                let node = self.shown(live, now, |ui, state, _| {
+                    let of = ui.events_of(state);
+                    let events = lists::events(state, ui.filter(), of.as_ref());
                     let found = events.into_iter().find(|event| event.seq.to_string() == id);
                     found.and_then(|event| event.node.clone())
                 });
@@ -477,14 +507,84 @@ impl Ui {
     }
 
     fn open_node(&mut self, name: String, live: &State, now: Duration) {
-        self.nodes.select(&name);
-        self.opened = Some(name);
+        self.reveal(&name, live, now);
+        self.show_node(name);
         self.go(Screen::Node, live, now);
+    }
+
+    /// The selected line of the nodes screen, and the node that its node is below.
+    fn selected_place(&self, live: &State, now: Duration) -> Option<(Place, Option<String>)> {
+        self.shown(live, now, |ui, state, now| {
+            let mut places = ui.places(state, now);
+            let at = ui.nodes_position(state, &places)?;
+            let depth = places[at].branches.len();
+            let above = places[..at].iter().rfind(|it| it.branches.len() < depth);
+            let above = above.map(|it| it.name.clone());
+            Some((places.swap_remove(at), above))
+        })
+    }
+
+    fn fold(&mut self, live: &State, now: Duration) {
+        let Some((place, above)) = self.selected_place(live, now) else { return };
+        if place.has_children && place.folded.is_empty() {
+            self.nodes.select(&place.name);
+            self.folds.set(&place.name, true);
+        } else if let Some(above) = above {
+            self.nodes.select(&above);
+        }
+    }
+
+    fn unfold(&mut self, live: &State, now: Duration) {
+        let Some((place, _)) = self.selected_place(live, now) else { return };
+        if !place.folded.is_empty() {
+            self.nodes.select(&place.name);
+            self.folds.set(&place.name, false);
+        }
+    }
+
+    /// To the node that is worst off, and with each further press to the next one.
+    fn go_to_trouble(&mut self, live: &State, now: Duration) {
+        let troubled = self.shown(live, now, |_, state, _| {
+            state.troubled().into_iter().map(str::to_owned).collect::<Vec<_>>()
+        });
+        let current = match self.screen {
+            Screen::Nodes => self.nodes.id.as_deref(),
+            _ => self.opened.as_deref(),
+        };
+        let at = troubled.iter().position(|name| Some(name.as_str()) == current);
+        let next = at.map_or(0, |at| (at + 1) % troubled.len());
+        let Some(name) = troubled.get(next).cloned() else { return };
+        self.overlay = None;
+        self.reveal(&name, live, now);
+        if self.screen != Screen::Nodes {
+            self.show_node(name);
+        }
+    }
+
+    /// Selects a node on the nodes screen, and takes away what hides it there.
+    fn reveal(&mut self, name: &str, live: &State, now: Duration) {
+        self.nodes.select(name);
+        let hides = self.shown(live, now, |ui, state, now| {
+            let hides = |it: Place| it.folded.iter().any(|below| below == name).then_some(it.name);
+            ui.places(state, now).into_iter().find_map(hides)
+        });
+        let Some(hides) = hides else { return };
+        self.folds.set(&hides, false);
+        // What it showed may be folded in turn.
+        self.reveal(name, live, now);
+    }
+
+    fn show_node(&mut self, name: String) {
+        if self.opened.as_deref() != Some(&name) {
+            self.sessions = Cursor::default();
+            self.tracks = Cursor::default();
+        }
+        self.opened = Some(name);
     }
 
     fn step_node(&mut self, step: Step, live: &State, now: Duration) {
         let names = self.shown(live, now, |ui, state, now| {
-            let places = lists::nodes(state, "", ui.node_sort, now);
+            let places = lists::nodes(state, "", ui.node_sort, &ui.folds, now);
             places.into_iter().map(|place| place.name).collect::<Vec<_>>()
         });
         let at = names.iter().position(|name| Some(name.as_str()) == self.opened.as_deref());
@@ -495,9 +595,7 @@ impl Ui {
         };
         if let Some(name) = to.and_then(|to| names.get(to)) {
             self.nodes.select(name);
-            self.opened = Some(name.clone());
-            self.sessions = Cursor::default();
-            self.tracks = Cursor::default();
+            self.show_node(name.clone());
         }
     }
 }

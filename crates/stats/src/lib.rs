@@ -25,6 +25,6 @@ pub use drops::{DropCounts, DropReason, Drops, UnknownDropReason};
 pub use histogram::Histogram;
 pub use sanitize::{MAX_TEXT_CHARS, sanitize};
 pub use snapshot::{
-    NodeSnapshot, NodeState, SessionKind, SessionSnapshot, TrackSnapshot, Transport, Tree,
-    UpstreamSnapshot, UpstreamState,
+    GroupSnapshot, MAX_GROUPS, NodeSnapshot, NodeState, Percentiles, SeenSnapshot, SessionKind,
+    SessionSnapshot, TrackSnapshot, Transport, Tree, UdpBuffers, UpstreamSnapshot, UpstreamState,
 };

@@ -57,9 +57,65 @@ pub struct NodeSnapshot {
     /// Tracks that are known now.
     #[serde(default)]
     pub tracks: Vec<TrackSnapshot>,
-    /// Sessions that are open now.
+    /// Sessions that are open now; from a node below perhaps only those that are worst off, so
+    /// that [`NodeSnapshot::viewers`] and its like say how many there are.
     #[serde(default)]
     pub sessions: Vec<SessionSnapshot>,
+    /// When the certificate that it presents ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_expires: Option<Timestamp>,
+    /// Its clock minus its parent's, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ms: Option<f64>,
+    /// How wrong [`NodeSnapshot::clock_offset_ms`] may be, in milliseconds, either way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_error_ms: Option<f64>,
+    /// What the kernel granted its UDP sockets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp_buffers: Option<UdpBuffers>,
+    /// What its viewers say that they saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<SeenSnapshot>,
+}
+
+/// A middle and a bad value of something measured often.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// Half are at most this.
+    pub p50: f64,
+    /// Of a hundred, 95 are at most this.
+    pub p95: f64,
+}
+
+/// Kernel buffers of a node's UDP sockets, in bytes; the smallest over all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UdpBuffers {
+    /// Granted for what comes in.
+    pub receive: u64,
+    /// Granted for what goes out.
+    pub send: u64,
+    /// What the node asked for, each.
+    pub wanted: u64,
+}
+
+/// What viewers of one node reported, put together. Counters are cumulative.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SeenSnapshot {
+    /// How many reported lately.
+    pub viewers: u64,
+    /// From capture to presentation, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<Percentiles>,
+    /// From connecting to the first picture, in milliseconds, for the middle viewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join_ms: Option<f64>,
+    /// How often a picture stood still.
+    pub stalls: u64,
+    /// For how long, in milliseconds.
+    pub stalled_ms: u64,
+    /// Frames that came and were not shown.
+    pub frames_dropped: u64,
 }
 
 /// How a node is.
@@ -156,6 +212,47 @@ pub struct TrackSnapshot {
     /// Largest location seen, `[group, object]`; `None` before the first object.
     #[serde(default)]
     pub largest: Option<[u64; 2]>,
+    /// Time from the beginning of one group to that of the next in milliseconds, their median.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_ms: Option<f64>,
+    /// From an object's arrival at the parent to its arrival here, in milliseconds by one clock;
+    /// where it is published: from its capture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hop_latency_ms: Option<Percentiles>,
+    /// From an object's capture to its arrival here, in milliseconds by one clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<Percentiles>,
+    /// How wrong the clocks may make [`TrackSnapshot::latency_ms`], in milliseconds, either way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_error_ms: Option<f64>,
+    /// Between the arrivals of one object and the next, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inter_arrival_ms: Option<Percentiles>,
+    /// What its subscribers did not get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drops: Option<Drops>,
+    /// The newest groups, oldest first, at most [`MAX_GROUPS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupSnapshot>,
+}
+
+/// Most groups that a [`TrackSnapshot`] lists.
+pub const MAX_GROUPS: usize = 8;
+
+/// One group of a track: what came, and how much of it was sent on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GroupSnapshot {
+    /// Its ID.
+    pub group: u64,
+    /// Objects that came so far.
+    pub objects: u64,
+    /// Payload bytes that came so far.
+    pub bytes: u64,
+    /// Objects offered, counted once for each subscriber.
+    pub offered: u64,
+    /// Of these, sent whole.
+    pub sent: u64,
 }
 
 /// One open session.
@@ -277,8 +374,12 @@ impl NodeSnapshot {
             upstream.error.as_mut().map(clean);
             upstream.rtt_ms = upstream.rtt_ms.and_then(plausible);
         }
-        for track in &mut self.tracks {
-            clean(&mut track.name);
+        self.tracks.iter_mut().for_each(TrackSnapshot::sanitize);
+        self.clock_offset_ms = self.clock_offset_ms.filter(|offset| offset.is_finite());
+        self.clock_error_ms = self.clock_error_ms.and_then(plausible);
+        if let Some(seen) = &mut self.seen {
+            seen.latency_ms = seen.latency_ms.and_then(Percentiles::plausible);
+            seen.join_ms = seen.join_ms.and_then(plausible);
         }
         for session in &mut self.sessions {
             clean(&mut session.id);
@@ -287,6 +388,26 @@ impl NodeSnapshot {
             session.rtt_ms = session.rtt_ms.and_then(plausible);
             session.age_s = session.age_s.and_then(plausible);
         }
+    }
+}
+
+impl TrackSnapshot {
+    fn sanitize(&mut self) {
+        clean(&mut self.name);
+        self.group_ms = self.group_ms.and_then(plausible);
+        self.latency_error_ms = self.latency_error_ms.and_then(plausible);
+        for measured in [&mut self.hop_latency_ms, &mut self.latency_ms, &mut self.inter_arrival_ms]
+        {
+            *measured = measured.and_then(Percentiles::plausible);
+        }
+        let surplus = self.groups.len().saturating_sub(MAX_GROUPS);
+        self.groups.drain(..surplus);
+    }
+}
+
+impl Percentiles {
+    fn plausible(self) -> Option<Self> {
+        plausible(self.p50).and(plausible(self.p95)).map(|_| self)
     }
 }
 

@@ -76,6 +76,70 @@ fn what_is_not_known_is_none_and_not_zero() {
     assert_eq!(tree.nodes[0].upstream[0].rtt_ms, None);
 }
 
+/// What a node may say beyond the example.
+fn full() -> Value {
+    let mut value = example();
+    let node = value["nodes"][0].as_object_mut().unwrap();
+    node.insert("certificate_expires".into(), json!("2026-01-14T00:00:00Z"));
+    node.insert("clock_offset_ms".into(), json!(-12.5));
+    node.insert("clock_error_ms".into(), json!(0.6));
+    node.insert("udp_buffers".into(), json!({ "receive": 1, "send": 2, "wanted": 3 }));
+    node.insert(
+        "seen".into(),
+        json!({ "viewers": 2, "latency_ms": { "p50": 300.0, "p95": 420.0 }, "join_ms": 180.0,
+            "stalls": 4, "stalled_ms": 900, "frames_dropped": 7 }),
+    );
+    let track = node["tracks"][0].as_object_mut().unwrap();
+    track.extend([
+        ("group_ms".into(), json!(2000.0)),
+        ("hop_latency_ms".into(), json!({ "p50": 1.0, "p95": 2.0 })),
+        ("latency_ms".into(), json!({ "p50": 3.0, "p95": 4.0 })),
+        ("latency_error_ms".into(), json!(0.5)),
+        ("inter_arrival_ms".into(), json!({ "p50": 33.0, "p95": 40.0 })),
+        ("drops".into(), json!({ "CANCELLED": { "groups": 1, "objects": 2, "bytes": 3 } })),
+        (
+            "groups".into(),
+            json!([{ "group": 7, "objects": 30, "bytes": 900, "offered": 90, "sent": 80 }]),
+        ),
+    ]);
+    value
+}
+
+#[test]
+fn all_that_a_node_may_say_reads_and_writes_back_the_same() {
+    let tree = Tree::from_line(&line(&full())).unwrap();
+    assert_eq!(serde_json::to_value(&tree).unwrap(), full());
+}
+
+#[test]
+fn measured_nonsense_is_unknown_and_long_lists_are_cut() {
+    let mut value = full();
+    let node = &mut value["nodes"][0];
+    node["clock_error_ms"] = json!(-1.0);
+    node["seen"]["latency_ms"]["p95"] = json!(-1.0);
+    node["seen"]["join_ms"] = json!(-1.0);
+    let track = &mut node["tracks"][0];
+    for field in ["group_ms", "latency_error_ms"] {
+        track[field] = json!(-1.0);
+    }
+    for field in ["hop_latency_ms", "latency_ms", "inter_arrival_ms"] {
+        track[field]["p50"] = json!(-1.0);
+    }
+    track["groups"] = (0..100).map(|group| json!({ "group": group })).collect();
+    let tree = Tree::from_line(&line(&value)).unwrap();
+    let node = &tree.nodes[0];
+    let seen = node.seen.unwrap();
+    assert_eq!((node.clock_error_ms, seen.latency_ms, seen.join_ms), (None, None, None));
+    let track = &node.tracks[0];
+    assert_eq!((track.group_ms, track.latency_error_ms), (None, None));
+    assert_eq!(
+        (track.hop_latency_ms, track.latency_ms, track.inter_arrival_ms),
+        (None, None, None)
+    );
+    let groups: Vec<u64> = track.groups.iter().map(|group| group.group).collect();
+    assert_eq!(groups, (92..100).collect::<Vec<_>>());
+}
+
 #[test]
 fn words_in_the_api_are_those_that_people_see() {
     for state in [NodeState::Ok, NodeState::Warning, NodeState::Draining, NodeState::Down] {

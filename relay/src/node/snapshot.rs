@@ -187,6 +187,7 @@ impl Node {
             drops: books.drops,
             tracks: self.track_snapshots(),
             sessions,
+            ..NodeSnapshot::default()
         }
     }
 
@@ -204,6 +205,7 @@ impl Node {
                     bytes_in: state.bytes_in(),
                     bytes_out: shared.bytes_out.load(Ordering::Relaxed),
                     largest: state.largest().map(|at| [at.group, at.object]),
+                    ..TrackSnapshot::default()
                 })
             })
             .collect();

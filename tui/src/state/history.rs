@@ -65,10 +65,10 @@ impl History {
         self.pushed += 1;
     }
 
-    /// The mean of the last three samples' rates: steadier than one second of a stream whose groups
-    /// begin with a large frame.
-    pub fn recent_rates(&self) -> impl Iterator<Item = NodeRates> + '_ {
-        self.samples.iter().rev().take(3).filter_map(|slot| (*slot)?.rates)
+    /// The rates of the last `seconds`, newest first, as far as they are known. The mean of a few is
+    /// steadier than one second of a stream whose groups begin with a large frame.
+    pub fn recent(&self, seconds: usize) -> impl Iterator<Item = NodeRates> + '_ {
+        self.samples.iter().rev().take(seconds).filter_map(|slot| (*slot)?.rates)
     }
 
     /// The last `seconds` as `width` columns, oldest first, drawn from `value`; `None` where nothing

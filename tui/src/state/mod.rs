@@ -9,10 +9,12 @@ pub mod node;
 pub mod tree;
 pub mod warnings;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use stats::Tree;
+use stats::rates::DropRates;
+use stats::{DropReason, Tree};
 
 use crate::feed::FeedEvent;
 use crate::format;
@@ -37,10 +39,13 @@ pub struct State {
     link: Link,
     nodes: BTreeMap<String, Node>,
     warnings: Vec<Warning>,
+    /// The worst warning of each node that has any.
+    levels: BTreeMap<String, Level>,
     /// Names that two nodes of one tree claim.
     doubles: HashSet<String>,
-    /// The asked node's clock at the last tree.
+    /// The asked node's clock at the last tree, for people and in seconds since 1970.
     clock: String,
+    unix_s: i64,
     last_tree: Option<Duration>,
     /// Lines that were no snapshot, and what was wrong with the last one.
     nonsense: (u64, String),
@@ -92,8 +97,10 @@ impl State {
             link: Link::Connecting,
             nodes: BTreeMap::new(),
             warnings: Vec::new(),
+            levels: BTreeMap::new(),
             doubles: HashSet::new(),
             clock: String::new(),
+            unix_s: 0,
             last_tree: None,
             nonsense: (0, String::new()),
         }
@@ -139,11 +146,17 @@ impl State {
             node.gone_at().is_none_or(|gone| now.saturating_sub(gone) < FORGET_AFTER)
         });
         self.warnings = self.check(now);
+        self.levels.clear();
+        for warning in &self.warnings {
+            let level = self.levels.entry(warning.node.clone()).or_insert(warning.level);
+            *level = (*level).max(warning.level);
+        }
     }
 
     fn handle_tree(&mut self, tree: Tree, now: Duration) {
         self.last_tree = Some(now);
         self.clock = tree.at.strftime("%H:%M:%S").to_string();
+        self.unix_s = tree.at.as_second();
         let mut named = HashSet::new();
         self.doubles.clear();
         for snapshot in tree.nodes {
@@ -185,13 +198,14 @@ impl State {
         let doubles = self.doubles.iter().map(|name| Warning {
             node: name.clone(),
             level: Level::Warning,
+            rule: 0,
             text: "is the name of several nodes; only one is shown".to_owned(),
             advice: "give each relay its own --node name",
         });
         // An old feed says nothing about the nodes: its own state is shown instead.
         let rules: Vec<Warning> = match self.health(now) {
             Health::Live { .. } | Health::Ended => {
-                let at = self.as_of(now);
+                let at = warnings::Moment { now: self.as_of(now), unix_s: self.unix_s };
                 self.nodes.iter().flat_map(|(name, node)| warnings::check(name, node, at)).collect()
             }
             _ => self.warnings.clone(),
@@ -199,7 +213,16 @@ impl State {
         let mut all: Vec<Warning> = doubles
             .chain(rules.into_iter().filter(|found| !self.doubles.contains(&found.node)))
             .collect();
-        all.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.node.cmp(&b.node)));
+        let is_down = |name: &str| self.node(name).is_some_and(Node::is_down);
+        let below_down = |name: &str| {
+            let parent = self.node(name).and_then(|node| node.snapshot().parent.as_deref());
+            is_down(name) && parent.is_some_and(is_down)
+        };
+        // A steady order: figures that change each second don't decide. Whoever is down because
+        // the node above is comes last, though bad.
+        all.sort_by_cached_key(|it| {
+            (below_down(&it.node), Reverse(it.level), it.rule, it.node.clone())
+        });
         all
     }
 
@@ -248,13 +271,18 @@ impl State {
         (self.nonsense.0 > 0).then_some((self.nonsense.0, self.nonsense.1.as_str()))
     }
 
+    /// Seconds since 1970, by the clock of the node that was asked, when it last answered.
+    pub const fn unix_s(&self) -> i64 {
+        self.unix_s
+    }
+
     /// One node.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.get(name)
     }
 
     /// All nodes by name.
-    pub fn nodes(&self) -> impl Iterator<Item = (&str, &Node)> {
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = (&str, &Node)> {
         self.nodes.iter().map(|(name, node)| (name.as_str(), node))
     }
 
@@ -267,8 +295,14 @@ impl State {
     pub fn level(&self, name: &str) -> Level {
         let reported =
             self.node(name).map_or(Level::Ok, |node| node::level_of(node.reported_state()));
-        let found = self.warnings.iter().filter(|warning| warning.node == name);
-        found.map(|warning| warning.level).fold(reported, Level::max)
+        self.levels.get(name).copied().unwrap_or(Level::Ok).max(reported)
+    }
+
+    /// The nodes that something is wrong with, the worst first.
+    pub fn troubled(&self) -> Vec<&str> {
+        let mut seen = HashSet::new();
+        let names = self.warnings.iter().map(|warning| warning.node.as_str());
+        names.filter(|name| self.nodes.contains_key(*name) && seen.insert(*name)).collect()
     }
 
     /// The word for a node's state: its own where that says more.
@@ -283,5 +317,60 @@ impl State {
             (Level::Down, reported) if reported != Down && node.is_cut_off(now) => "cut off",
             (level, _) => level.as_str(),
         }
+    }
+
+    /// Some nodes together.
+    pub fn sum<'a>(&self, names: impl IntoIterator<Item = &'a str>, now: Duration) -> Sum {
+        let mut sum = Sum::default();
+        for name in names {
+            let Some(node) = self.node(name) else { continue };
+            sum.nodes += 1;
+            sum.levels[self.level(name) as usize] += 1;
+            let parent = node.snapshot().parent.as_deref();
+            if node.is_down() {
+                continue;
+            }
+            sum.hop_p95 = [sum.hop_p95, node.hop_p95()].into_iter().flatten().reduce(f64::max);
+            sum.viewers = sum.viewers.saturating_add(node.snapshot().viewers);
+            let Some(rates) = node.rates(now) else { continue };
+            // Only what enters the tree: below, the same bytes come in again.
+            if parent.is_none_or(|parent| self.node(parent).is_none()) {
+                *sum.bits_in.get_or_insert(0.0) += rates.bits_in;
+            }
+            *sum.bits_out.get_or_insert(0.0) += rates.bits_out;
+            let drops = sum.drops.get_or_insert_default();
+            for reason in DropReason::ALL {
+                drops.set(reason, drops.of(reason) + rates.drops.of(reason));
+            }
+        }
+        sum
+    }
+}
+
+/// Several nodes together. What no node knows is `None`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sum {
+    /// How many.
+    pub nodes: u64,
+    /// How many are at each [`Level`].
+    pub levels: [u64; 3],
+    /// Their viewers.
+    pub viewers: u64,
+    /// Bit rate into the tree.
+    pub bits_in: Option<f64>,
+    /// Bit rate out of all of them.
+    pub bits_out: Option<f64>,
+    /// Objects dropped a second.
+    pub drops: Option<DropRates>,
+    /// The worst latency over a hop, of a hundred objects 95.
+    pub hop_p95: Option<f64>,
+}
+
+impl Sum {
+    /// The worst level among them.
+    pub fn level(&self) -> Level {
+        let levels = [Level::Down, Level::Warning];
+        let found = levels.into_iter().find(|level| self.levels[*level as usize] > 0);
+        found.unwrap_or(Level::Ok)
     }
 }

@@ -24,6 +24,16 @@ const DROPS_OVER: Duration = Duration::from_secs(5);
 const REDIAL: Duration = Duration::from_secs(2);
 /// How many losses of the upstream are remembered.
 const MAX_LOSSES: usize = 32;
+/// A session this far behind sees the past; by default a relay cuts what is 2 s late.
+pub const BEHIND_MS: u64 = 1_000;
+/// Drops come in bursts, a group at a time: a session suffers for this long after the last one.
+const SUFFERING: Duration = Duration::from_secs(10);
+/// Where only the worst are listed, who is not listed at the moment is remembered for this long.
+const REMEMBERED: Duration = Duration::from_secs(10);
+/// How many are remembered at most, of those that are not listed.
+const MAX_REMEMBERED: usize = 10_000;
+/// An episode of stalls ends after this long without any.
+const STALLS_OVER: Duration = Duration::from_secs(30);
 
 /// One node.
 #[derive(Debug, Clone)]
@@ -40,15 +50,54 @@ pub struct Node {
     losses: VecDeque<Duration>,
     cut_off_since: Option<Duration>,
     episodes: [Option<Episode>; DropReason::COUNT],
+    /// Stalls that viewers reported, from the first to the last.
+    stalls: Option<Episode>,
+    /// How the sessions are, those that were listed a moment ago included.
+    lots: HashMap<String, Lot>,
 }
 
-/// Drops for one reason, from the first to the last.
+/// Something that goes wrong again and again, from the first time to the last.
 #[derive(Debug, Clone, Copy)]
 pub struct Episode {
     /// When it began.
     pub since: Duration,
+    /// How often since then; for drops, how many objects.
+    pub count: u64,
     last: Duration,
-    objects: u64,
+}
+
+/// How one session is.
+#[derive(Debug, Clone, Copy)]
+struct Lot {
+    listed_at: Duration,
+    /// Objects dropped ever, but for those that it did not want.
+    dropped: u64,
+    dropped_at: Option<Duration>,
+    behind_since: Option<Duration>,
+}
+
+/// How many of a node's sessions suffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sufferers {
+    /// They do, of those that are listed.
+    pub count: u64,
+    /// All that are served, listed or not.
+    pub of: u64,
+    /// Only a part is listed, and all of it suffers: there may be more.
+    pub at_least: bool,
+    /// What they are: viewers, or sessions where relays are among them.
+    pub noun: &'static str,
+}
+
+/// Where the drops go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trend {
+    /// There are more than a moment ago.
+    Rising,
+    /// About as many.
+    Steady,
+    /// Fewer.
+    Falling,
 }
 
 /// The rates of one session.
@@ -58,6 +107,17 @@ pub struct SessionRates {
     pub bits_out: f64,
     /// Objects dropped per second, by reason.
     pub drops: DropRates,
+}
+
+/// The rates of one track.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrackRates {
+    /// Payload bits received per second.
+    pub bits_in: f64,
+    /// Payload bits sent per second.
+    pub bits_out: f64,
+    /// Objects dropped per second, by reason, if the node counts them for each track.
+    pub drops: Option<DropRates>,
 }
 
 /// Something that a new snapshot tells.
@@ -76,6 +136,8 @@ impl Node {
             losses: VecDeque::new(),
             cut_off_since: None,
             episodes: [None; DropReason::COUNT],
+            stalls: None,
+            lots: HashMap::new(),
         };
         node.cut_off_since = node.has_no_upstream().then_some(now);
         node.history.push(now, Sample { viewers: node.latest.viewers, rates: None });
@@ -98,6 +160,8 @@ impl Node {
                 self.heard_at = now;
                 self.tell_sessions(&snapshot, &mut changes);
                 self.tell_drops(&snapshot, &rates, now, &mut changes);
+                self.note_stalls(&snapshot, now);
+                self.note_lots(&snapshot, now);
                 let sample = Sample { viewers: snapshot.viewers, rates: Some(rates) };
                 self.history.push(now, sample);
                 let older = std::mem::replace(&mut self.latest, Arc::new(snapshot));
@@ -108,6 +172,8 @@ impl Node {
                 self.heard_at = now;
                 self.restarted_at = Some(now);
                 self.episodes = [None; DropReason::COUNT];
+                self.stalls = None;
+                self.lots.clear();
                 let uptime = format::duration(self.latest.uptime_s);
                 changes.push((Level::Warning, format!("restarted, after {uptime} of uptime")));
                 self.history.push(now, Sample { viewers: snapshot.viewers, rates: None });
@@ -161,6 +227,64 @@ impl Node {
         self.episodes[reason.index()].as_ref()
     }
 
+    /// The present episode of stalls that viewers reported.
+    pub const fn stalls(&self) -> Option<&Episode> {
+        self.stalls.as_ref()
+    }
+
+    /// The sessions that dropped something a moment ago.
+    pub fn droppers(&self, now: Duration) -> Sufferers {
+        self.sufferers(|it| it.dropped_at.is_some_and(|at| now.saturating_sub(at) < SUFFERING))
+    }
+
+    /// The sessions that have been behind for at least so long.
+    pub fn behind_for(&self, long: Duration, now: Duration) -> Sufferers {
+        self.sufferers(|it| it.behind_since.is_some_and(|since| now.saturating_sub(since) >= long))
+    }
+
+    fn sufferers(&self, does: impl Fn(&Lot) -> bool) -> Sufferers {
+        let count = self.lots.values().filter(|it| does(it)).count() as u64;
+        let kinds = [SessionKind::Viewer, SessionKind::Relay];
+        let served = |session: &&SessionSnapshot| kinds.contains(&session.kind);
+        let listed = self.latest.sessions.iter().filter(served).count() as u64;
+        let of = self.latest.viewers.saturating_add(self.latest.relays).max(count);
+        // The session to the parent is listed and does not suffer.
+        let at_least = listed < of && count > 0 && count + 1 >= listed;
+        let noun = if self.latest.relays > 0 { "session" } else { "viewer" };
+        Sufferers { count, of, at_least, noun }
+    }
+
+    /// Where the drops go: the last seconds against those before.
+    pub fn trend(&self) -> Trend {
+        let mean = |rates: Vec<f64>| rates.iter().sum::<f64>() / rates.len().max(1) as f64;
+        let drops = |from: usize| {
+            let some = self.history.recent(from + 5).skip(from);
+            mean(some.map(|sample| sample.drops.total()).collect())
+        };
+        match (drops(0), drops(5)) {
+            (now, before) if now > before * 1.25 => Trend::Rising,
+            (now, before) if now < before * 0.8 => Trend::Falling,
+            _ => Trend::Steady,
+        }
+    }
+
+    /// Whether nobody hears of it any more: what the snapshot says is over.
+    pub fn is_down(&self) -> bool {
+        self.reported_state() == NodeState::Down
+    }
+
+    /// Whether all sessions of a kind are listed; a node below lists only those worst off.
+    fn lists_all(snapshot: &NodeSnapshot, kind: SessionKind) -> bool {
+        let listed = snapshot.sessions.iter().filter(|session| session.kind == kind).count();
+        listed as u64 >= counted(snapshot, kind)
+    }
+
+    /// The worst of its tracks' latencies over the hop from its parent, of a hundred objects 95.
+    pub fn hop_p95(&self) -> Option<f64> {
+        let tracks = self.latest.tracks.iter();
+        tracks.filter_map(|track| Some(track.hop_latency_ms?.p95)).max_by(f64::total_cmp)
+    }
+
     /// For how long nothing new came.
     pub fn silent_for(&self, now: Duration) -> Duration {
         now.saturating_sub(self.heard_at)
@@ -173,10 +297,10 @@ impl Node {
 
     /// The rates now: the mean of the last seconds, `None` when not known.
     pub fn rates(&self, now: Duration) -> Option<NodeRates> {
-        if self.gone_at.is_some() || self.silent_for(now) > SILENT {
+        if self.is_down() || self.silent_for(now) > SILENT {
             return None;
         }
-        let recent: Vec<NodeRates> = self.history.recent_rates().collect();
+        let recent: Vec<NodeRates> = self.history.recent(3).collect();
         mean(&recent)
     }
 
@@ -191,7 +315,7 @@ impl Node {
         let unknown = || vec![None; self.latest.sessions.len()];
         let Some(previous) = &self.previous else { return unknown() };
         let Ok(interval) = Interval::between(previous, &self.latest) else { return unknown() };
-        if self.silent_for(now) > SILENT {
+        if self.is_down() || self.silent_for(now) > SILENT {
             return unknown();
         }
         let before = by_id(&previous.sessions);
@@ -205,21 +329,24 @@ impl Node {
         self.latest.sessions.iter().map(rates).collect()
     }
 
-    /// The bit rates in and out of each track of the newest snapshot, in its order.
-    pub fn track_rates(&self, now: Duration) -> Vec<Option<(f64, f64)>> {
+    /// The rates of each track of the newest snapshot, in its order.
+    pub fn track_rates(&self, now: Duration) -> Vec<Option<TrackRates>> {
         let unknown = || vec![None; self.latest.tracks.len()];
         let Some(previous) = &self.previous else { return unknown() };
         let Ok(interval) = Interval::between(previous, &self.latest) else { return unknown() };
-        if self.silent_for(now) > SILENT {
+        if self.is_down() || self.silent_for(now) > SILENT {
             return unknown();
         }
         let before: HashMap<_, _> =
             previous.tracks.iter().map(|track| (track.name.as_str(), track)).collect();
         let rates = |track: &stats::TrackSnapshot| {
             let older = before.get(track.name.as_str())?;
-            let bytes_in = interval.rate(older.bytes_in, track.bytes_in)?;
-            let bytes_out = interval.rate(older.bytes_out, track.bytes_out)?;
-            Some((bytes_in * 8.0, bytes_out * 8.0))
+            let drops = older.drops.as_ref().zip(track.drops.as_ref());
+            Some(TrackRates {
+                bits_in: interval.rate(older.bytes_in, track.bytes_in)? * 8.0,
+                bits_out: interval.rate(older.bytes_out, track.bytes_out)? * 8.0,
+                drops: drops.and_then(|(older, newer)| interval.drop_rates(older, newer)),
+            })
         };
         self.latest.tracks.iter().map(rates).collect()
     }
@@ -262,6 +389,10 @@ impl Node {
     }
 
     fn tell_sessions(&self, newer: &NodeSnapshot, changes: &mut Vec<Change>) {
+        // Of a node that is down no sessions are known: none left, and none joins when it is back.
+        if [self.latest.state, newer.state].contains(&NodeState::Down) {
+            return;
+        }
         let before = by_id(&self.latest.sessions);
         let after = by_id(&newer.sessions);
         let joined = newer.sessions.iter().filter(|session| !before.contains_key(&*session.id));
@@ -269,6 +400,10 @@ impl Node {
         for kind in
             [SessionKind::Publisher, SessionKind::Relay, SessionKind::Viewer, SessionKind::Unknown]
         {
+            if ![&self.latest, newer].into_iter().all(|it| Self::lists_all(it, kind)) {
+                tell_difference(kind, &self.latest, newer, changes);
+                continue;
+            }
             let of_kind = |session: &&SessionSnapshot| session.kind == kind;
             tell_many(kind, "joined", joined.clone().filter(of_kind), changes, |session| {
                 format!("over {}", session.transport.as_str())
@@ -294,18 +429,18 @@ impl Node {
             let grown = is.saturating_sub(was);
             match slot {
                 None if grown > 0 => {
-                    *slot = Some(Episode { since: now, last: now, objects: grown });
+                    *slot = Some(Episode { since: now, last: now, count: grown });
                     let rate = format::drops(Some(rates.drops.of(reason)));
                     let level = if is_trouble(reason) { Level::Warning } else { Level::Ok };
                     changes.push((level, format!("drops began: {reason}, {rate} objects/s")));
                 }
                 Some(episode) if grown > 0 => {
                     episode.last = now;
-                    episode.objects = episode.objects.saturating_add(grown);
+                    episode.count = episode.count.saturating_add(grown);
                 }
                 Some(episode) if now.saturating_sub(episode.last) >= DROPS_OVER => {
                     let took = (episode.last - episode.since).as_secs_f64() + 1.0;
-                    let (objects, took) = (episode.objects, format::duration(took));
+                    let (objects, took) = (episode.count, format::duration(took));
                     changes.push((
                         Level::Ok,
                         format!("drops ended: {reason}, {objects} objects in {took}"),
@@ -315,6 +450,64 @@ impl Node {
                 _ => {}
             }
         }
+    }
+}
+
+impl Node {
+    fn note_stalls(&mut self, newer: &NodeSnapshot, now: Duration) {
+        let stalls = |snapshot: &NodeSnapshot| snapshot.seen.map(|seen| seen.stalls);
+        let (Some(was), Some(is)) = (stalls(&self.latest), stalls(newer)) else { return };
+        let grown = is.saturating_sub(was);
+        match &mut self.stalls {
+            None if grown > 0 => {
+                self.stalls = Some(Episode { since: now, last: now, count: grown });
+            }
+            Some(episode) if grown > 0 => {
+                episode.last = now;
+                episode.count = episode.count.saturating_add(grown);
+            }
+            Some(episode) if now.saturating_sub(episode.last) >= STALLS_OVER => self.stalls = None,
+            _ => {}
+        }
+    }
+
+    fn note_lots(&mut self, newer: &NodeSnapshot, now: Duration) {
+        for session in &newer.sessions {
+            let troubles = DropReason::ALL.into_iter().filter(|reason| is_trouble(*reason));
+            let dropped =
+                troubles.fold(0u64, |sum, it| sum.saturating_add(session.drops[it].objects));
+            let behind = session.behind_ms.is_some_and(|behind| behind >= BEHIND_MS);
+            let known = self.lots.get(&session.id);
+            let grew = known.is_some_and(|lot| dropped > lot.dropped);
+            let lot = Lot {
+                listed_at: now,
+                dropped,
+                dropped_at: if grew { Some(now) } else { known.and_then(|lot| lot.dropped_at) },
+                behind_since: behind.then(|| known.and_then(|lot| lot.behind_since).unwrap_or(now)),
+            };
+            if known.is_some() || self.lots.len() < newer.sessions.len() + MAX_REMEMBERED {
+                self.lots.insert(session.id.clone(), lot);
+            }
+        }
+        // Who is not among all that are listed is gone.
+        let all = Self::lists_all(newer, SessionKind::Viewer);
+        let kept = if all { Duration::ZERO } else { REMEMBERED };
+        self.lots.retain(|_, lot| now.saturating_sub(lot.listed_at) <= kept);
+    }
+}
+
+/// All sessions that a node serves, listed or not.
+pub const fn served(snapshot: &NodeSnapshot) -> u64 {
+    snapshot.viewers.saturating_add(snapshot.relays).saturating_add(snapshot.publishers)
+}
+
+/// How many sessions of a kind a node says that it has, listed or not.
+const fn counted(snapshot: &NodeSnapshot, kind: SessionKind) -> u64 {
+    match kind {
+        SessionKind::Viewer => snapshot.viewers,
+        SessionKind::Relay => snapshot.relays,
+        SessionKind::Publisher => snapshot.publishers,
+        SessionKind::Unknown => 0,
     }
 }
 
@@ -335,6 +528,21 @@ pub const fn level_of(state: NodeState) -> Level {
 
 fn by_id(sessions: &[SessionSnapshot]) -> HashMap<&str, &SessionSnapshot> {
     sessions.iter().map(|session| (session.id.as_str(), session)).collect()
+}
+
+/// What the counts say where not every session is listed.
+fn tell_difference(
+    kind: SessionKind,
+    older: &NodeSnapshot,
+    newer: &NodeSnapshot,
+    changes: &mut Vec<Change>,
+) {
+    let (was, is) = (counted(older, kind), counted(newer, kind));
+    let verb = if is > was { "joined" } else { "left" };
+    if is != was {
+        let text = format!("{} {verb}", format::counted(is.abs_diff(was), kind.as_str()));
+        changes.push((Level::Ok, text));
+    }
 }
 
 fn tell_many<'a>(

@@ -12,6 +12,10 @@ pub struct Place {
     pub branches: Vec<bool>,
     /// Shown only because a node below it matches the filter.
     pub context: bool,
+    /// The nodes below that are folded into this line.
+    pub folded: Vec<String>,
+    /// Whether there are nodes below, folded or not.
+    pub has_children: bool,
 }
 
 /// Deepest level that is drawn as such; a deeper node is drawn at it.
@@ -44,6 +48,28 @@ pub fn lay_out(
     prune(places, keep)
 }
 
+/// Folds what is below a node into its line where `folds` says so, told the node, its depth and all
+/// that is below.
+pub fn fold(places: Vec<Place>, folds: impl Fn(&str, usize, &[Place]) -> bool) -> Vec<Place> {
+    let mut shown: Vec<Place> = Vec::new();
+    let mut at = 0;
+    while at < places.len() {
+        let depth = places[at].branches.len();
+        let below = &places[at + 1..];
+        let end = below.iter().position(|it| it.branches.len() <= depth).unwrap_or(below.len());
+        let below = &below[..end];
+        let mut place = places[at].clone();
+        place.has_children = !below.is_empty();
+        at += 1;
+        if place.has_children && folds(&place.name, depth, below) {
+            place.folded = below.iter().map(|it| it.name.clone()).collect();
+            at += below.len();
+        }
+        shown.push(place);
+    }
+    shown
+}
+
 /// Adds a subtree, depth first, without recursion: a feed decides how deep it is.
 fn walk<'a>(
     root: &'a str,
@@ -64,7 +90,13 @@ fn walk<'a>(
             }
             stack.push((child, of_child));
         }
-        places.push(Place { name: name.to_owned(), branches, context: false });
+        places.push(Place {
+            name: name.to_owned(),
+            branches,
+            context: false,
+            folded: Vec::new(),
+            has_children: false,
+        });
     }
 }
 
@@ -85,7 +117,22 @@ fn prune(mut places: Vec<Place>, keep: impl Fn(&str) -> bool) -> Vec<Place> {
     }
     let mut kept = kept.into_iter();
     places.retain(|_| kept.next() == Some(true));
+    join_branches(&mut places);
     places
+}
+
+/// Branches go on only to what is left.
+fn join_branches(places: &mut [Place]) {
+    // From the end: for each level whether a sibling follows.
+    let mut follows = [false; MAX_DEPTH];
+    for place in places.iter_mut().rev() {
+        let depth = place.branches.len();
+        place.branches.copy_from_slice(&follows[..depth]);
+        follows[depth..].fill(false);
+        if let Some(own) = depth.checked_sub(1) {
+            follows[own] = true;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +182,34 @@ mod tests {
         assert_eq!(drawn(&pairs, |name| name == "c"), ["a?", "-b?", "--c"]);
         assert_eq!(drawn(&pairs, |name| "ce".contains(name)), ["a?", "-b?", "--c", "-d?", "--e"]);
         assert_eq!(drawn(&pairs, |name| name == "a"), ["a"]);
+    }
+
+    #[test]
+    fn branches_end_at_the_last_that_is_left() {
+        let pairs = [("a", None), ("b", Some("a")), ("c", Some("b")), ("d", Some("a"))];
+        let parents = pairs.iter().copied().collect();
+        let branches = |keep: &str| -> Vec<Vec<bool>> {
+            let places = lay_out(&parents, |_, _| Ordering::Equal, |name| keep.contains(name));
+            places.into_iter().map(|place| place.branches).collect()
+        };
+        assert_eq!(branches("abcd"), [vec![], vec![true], vec![true, false], vec![false]]);
+        assert_eq!(branches("c"), [vec![], vec![false], vec![false, false]]);
+    }
+
+    #[test]
+    fn what_is_folded_goes_into_the_line_above() {
+        let pairs = [("a", None), ("b", Some("a")), ("c", Some("b")), ("d", Some("a"))];
+        let parents = pairs.iter().copied().collect();
+        let all = lay_out(&parents, |_, _| Ordering::Equal, |_| true);
+        let lines = |folded: &str| -> Vec<String> {
+            let places = fold(all.clone(), |name, _, _| name == folded);
+            places.iter().map(|it| format!("{}+{}", it.name, it.folded.len())).collect()
+        };
+        assert_eq!(lines("-"), ["a+0", "b+0", "c+0", "d+0"]);
+        assert_eq!(lines("b"), ["a+0", "b+1", "d+0"]);
+        assert_eq!(lines("a"), ["a+3"]);
+        // Nothing is below it.
+        assert_eq!(lines("d"), ["a+0", "b+0", "c+0", "d+0"]);
     }
 
     proptest! {

@@ -36,8 +36,8 @@ const COLUMNS: [Column<Id, ()>; 4] = [
 
 /// Draws the screen.
 pub(super) fn draw(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>, hits: &mut Hits) {
-    let of = scene.ui.events_of(scene.state, scene.now);
-    let events = lists::events(scene.state, scene.ui.filter(), of.as_deref());
+    let of = scene.ui.events_of(scene.state);
+    let events = lists::events(scene.state, scene.ui.filter(), of.as_ref());
     let (head, rest) = split_top(area, 1);
     let (heads, body) = split_top(rest, 1);
     let fitted = fit(&COLUMNS, area.width);
@@ -56,6 +56,12 @@ pub(super) fn draw(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>, hits: &mu
             Id::Text => Cell::plain(event.text.clone()),
         });
     }
-    let whose = of.map_or("events of all nodes".to_owned(), |node| format!("events of {node}"));
+    let whose = match (of, scene.ui.opened()) {
+        (Some(of), Some(opened)) if of.len() < scene.state.nodes().len() => match of.len() {
+            0 | 1 => format!("events of {opened}"),
+            more => format!("events of {opened} and {} below", more - 1),
+        },
+        _ => "events of all nodes".to_owned(),
+    };
     draw_head(buffer, head, vec![title(whose)], &hits.list.place());
 }

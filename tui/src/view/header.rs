@@ -4,8 +4,6 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
-use stats::DropReason;
-use stats::rates::DropRates;
 use unicode_width::UnicodeWidthStr;
 
 use super::text::{self, draw_right, draw_text, rows, split_top};
@@ -73,48 +71,26 @@ fn sums(scene: &Scene<'_>, width: usize) -> Line<'static> {
     if !state.has_data() {
         return Line::styled(state.source.clone(), DIM);
     }
-    let (mut nodes, mut viewers) = (0u64, 0u64);
-    let mut levels = [0u64; 3];
-    let (mut bits_in, mut bits_out) = (None::<f64>, None::<f64>);
-    let mut drops: Option<DropRates> = None;
-    for (name, node) in state.nodes() {
-        nodes += 1;
-        levels[state.level(name) as usize] += 1;
-        if node.gone_at().is_some() {
-            continue;
-        }
-        viewers = viewers.saturating_add(node.snapshot().viewers);
-        let Some(rates) = node.rates(scene.now) else { continue };
-        // Only what enters the tree: below, the same bytes come in again.
-        let parent = node.snapshot().parent.as_deref();
-        if parent.is_none_or(|parent| state.node(parent).is_none()) {
-            *bits_in.get_or_insert(0.0) += rates.bits_in;
-        }
-        *bits_out.get_or_insert(0.0) += rates.bits_out;
-        let sum = drops.get_or_insert_default();
-        for reason in DropReason::ALL {
-            sum.set(reason, sum.of(reason) + rates.drops.of(reason));
-        }
-    }
-    let mut of_nodes = vec![Span::raw(format::counted(nodes, "node"))];
+    let sum = state.sum(state.nodes().map(|(name, _)| name), scene.now);
+    let mut of_nodes = vec![Span::raw(format::counted(sum.nodes, "node"))];
     for level in [Level::Down, Level::Warning] {
-        let count = levels[level as usize];
+        let count = sum.levels[level as usize];
         if count > 0 {
             let text = format!(" {count} {}", level.as_str());
             of_nodes.push(Span::styled(text, theme::level(level)));
         }
     }
-    let rate = format::drops(drops.map(|drops| drops.total()));
+    let rate = format::drops(sum.drops.map(|drops| drops.total()));
     let mut of_drops = vec![Span::raw(format!("drops {rate}/s"))];
-    if let Some(top) = drops.and_then(|drops| drops.top()) {
+    if let Some(top) = sum.drops.and_then(|drops| drops.top()) {
         of_drops.push(Span::styled(format!(" {}", top.short()), theme::reason(top)));
     }
     let parts = [
         of_nodes,
-        vec![Span::raw(format::counted(viewers, "viewer"))],
+        vec![Span::raw(format::counted(sum.viewers, "viewer"))],
         of_drops,
-        vec![Span::raw(format!("out {}", format::bits(bits_out)))],
-        vec![Span::raw(format!("in {}", format::bits(bits_in)))],
+        vec![Span::raw(format!("out {}", format::bits(sum.bits_out)))],
+        vec![Span::raw(format!("in {}", format::bits(sum.bits_in)))],
     ];
     // A part that has no room is left out whole.
     let mut line = Line::default();

@@ -6,7 +6,8 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use stats::{DropReason, UpstreamState};
+use stats::rates::DropRates;
+use stats::{DropReason, Drops, NodeSnapshot, UpstreamState};
 
 use super::text::{columns, cut, draw_head, draw_text, rows, split_top, title};
 use super::theme::{self, DIM, SELECTED, STRONG};
@@ -15,7 +16,7 @@ use crate::format;
 use crate::lists;
 use crate::state::events::Level;
 use crate::state::history::{Fold, Sample};
-use crate::state::node::Node;
+use crate::state::node::{Node, served};
 use crate::ui::{Pane, Screen};
 
 /// Least height of the lists at the bottom.
@@ -23,6 +24,8 @@ const LISTS_HEIGHT: u16 = 5;
 /// Lines that a graph takes, with its head.
 const GRAPH_MIN: u16 = 3;
 const GRAPH_MAX: u16 = 8;
+/// Warnings that are shown with what to do, where there is room.
+const MAX_WARNINGS: usize = 3;
 
 /// Draws it.
 pub(super) fn draw(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>, hits: &mut Hits) {
@@ -35,7 +38,8 @@ pub(super) fn draw(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>, hits: &mu
         return;
     };
     let rest = draw_about(buffer, area, name, node, scene);
-    let reasons = DropReason::ALL.into_iter().filter(|it| is_shown(node, *it)).count();
+    let drops = &node.snapshot().drops;
+    let reasons = DropReason::ALL.into_iter().filter(|it| !drops[*it].is_zero()).count();
     let why_height = (reasons.max(node.snapshot().upstream.len()).clamp(1, 6) + 1) as u16;
     let for_graphs = rest.height.saturating_sub(why_height + LISTS_HEIGHT);
     let each = (for_graphs / 2).min(GRAPH_MAX);
@@ -71,24 +75,71 @@ fn draw_about(buffer: &mut Buffer, area: Rect, name: &str, node: &Node, scene: &
     text::draw(buffer, first, &Line::from(spans));
     let found: Vec<_> =
         scene.state.warnings().iter().filter(|warning| warning.node == name).collect();
-    let Some(worst) = found.first() else { return rest };
-    let (shown, rest) = split_top(rest, if rest.height > 12 { 2 } else { 0 });
-    let more = match found.len() - 1 {
-        0 => String::new(),
-        more => format!(" (+{more} more: w)"),
-    };
-    let lines = [
-        Line::from(vec![
-            Span::styled(format!("{}: ", worst.level.as_str()), theme::level(worst.level)),
-            Span::raw(worst.text.as_str()),
-            Span::styled(more, DIM),
-        ]),
-        Line::styled(format!("  {}", worst.advice), DIM),
-    ];
-    for (line, row) in lines.iter().zip(rows(shown)) {
-        text::draw(buffer, row, line);
+    let mut rest = rest;
+    let facts = facts(snapshot, scene);
+    if rest.height > 12 && !facts.spans.is_empty() {
+        let (line, below) = split_top(rest, 1);
+        text::draw(buffer, line, &facts);
+        rest = below;
+    }
+    // Where there is room for one only, the worst.
+    let room = if rest.height > 30 { MAX_WARNINGS } else { 1 };
+    for (at, warning) in found.iter().take(room).enumerate() {
+        let (shown, below) = split_top(rest, if rest.height > 12 { 2 } else { 0 });
+        rest = below;
+        let more = match found.len() - at - 1 {
+            more if more > 0 && at + 1 == room => format!(" (+{more} more: w)"),
+            _ => String::new(),
+        };
+        let level =
+            Span::styled(format!("{}: ", warning.level.as_str()), theme::level(warning.level));
+        let lines = [
+            Line::from(vec![level, Span::raw(warning.text.as_str()), Span::styled(more, DIM)]),
+            Line::styled(cut(&format!("  {}", warning.advice), usize::from(shown.width)), DIM),
+        ];
+        for (line, row) in lines.iter().zip(rows(shown)) {
+            text::draw(buffer, row, line);
+        }
     }
     rest
+}
+
+/// What only some nodes can say: as much of it as is known.
+fn facts(snapshot: &NodeSnapshot, scene: &Scene<'_>) -> Line<'static> {
+    let mut facts = Vec::new();
+    if let Some(seen) = &snapshot.seen {
+        let latency = seen.latency_ms.map_or(format::UNKNOWN.to_owned(), |it| {
+            format!("{} p95 {}", format::millis(Some(it.p50)), format::millis(Some(it.p95)))
+        });
+        facts.push(format!(
+            "seen by {}: latency {latency}, join {}, {}, {} dropped",
+            format::counted(seen.viewers, "viewer"),
+            format::millis(seen.join_ms),
+            format::counted(seen.stalls, "stall"),
+            format::counted(seen.frames_dropped, "frame"),
+        ));
+    }
+    if let Some(offset) = snapshot.clock_offset_ms {
+        let sign = if offset < 0.0 { "-" } else { "+" };
+        let error =
+            snapshot.clock_error_ms.map(|error| format!("±{}", format::millis(Some(error))));
+        let offset = format::millis(Some(offset.abs()));
+        facts.push(format!("clock {sign}{offset}{}", error.unwrap_or_default()));
+    }
+    if let Some(end) = snapshot.certificate_expires {
+        let left = end.as_second().saturating_sub(scene.state.unix_s()).max(0);
+        facts.push(format!("certificate {}", format::duration(left as f64)));
+    }
+    if let Some(buffers) = snapshot.udp_buffers {
+        let least = buffers.receive.min(buffers.send);
+        facts.push(format!("socket buffers {}", format::bytes(Some(least))));
+    }
+    let mut line = Line::default();
+    for fact in facts {
+        let between = if line.spans.is_empty() { "" } else { " · " };
+        line.spans.extend([Span::styled(between, DIM), Span::raw(fact)]);
+    }
+    line
 }
 
 /// What a graph shows.
@@ -176,7 +227,7 @@ pub(super) fn draw_graph(
     graph::draw(buffer, body, &values, top, what.style);
     // The same figure as in the table.
     let sample = Sample { viewers: node.snapshot().viewers, rates: node.rates(scene.now) };
-    let known = Some(sample).filter(|_| node.gone_at().is_none());
+    let known = Some(sample).filter(|_| !node.is_down());
     let text = (what.format)(known.and_then(|sample| (what.value)(&sample)));
     let now = Span::styled(format!(" {text}"), what.style);
     let remark = format!("0..{} {}", format::round(top), format::duration(seconds as f64));
@@ -203,24 +254,24 @@ fn draw_why(buffer: &mut Buffer, area: Rect, node: &Node, scene: &Scene<'_>) {
     let [left, right] = columns::<2>(area);
     let (head, body) = split_top(left, 1);
     draw_head(buffer, head, vec![title("why dropped")], "objects/s, ever");
-    draw_reasons(buffer, body, node, scene);
+    let rates = node.rates(scene.now).map(|rates| rates.drops);
+    draw_reasons(buffer, body, &node.snapshot().drops, rates);
     let (head, body) = split_top(right, 1);
     draw_head(buffer, head, vec![title("upstream")], "");
     draw_upstreams(buffer, body, node);
 }
 
-fn is_shown(node: &Node, reason: DropReason) -> bool {
-    !node.snapshot().drops[reason].is_zero()
-}
-
 /// A bar for each reason that ever occurred: its share of all objects dropped, how many a second now
 /// and how many ever.
-pub(super) fn draw_reasons(buffer: &mut Buffer, area: Rect, node: &Node, scene: &Scene<'_>) {
-    let drops = &node.snapshot().drops;
-    let rates = node.rates(scene.now).map(|rates| rates.drops);
+pub(super) fn draw_reasons(
+    buffer: &mut Buffer,
+    area: Rect,
+    drops: &Drops,
+    rates: Option<DropRates>,
+) {
     let total = drops.total().objects.max(1) as f64;
     let mut reasons: Vec<_> =
-        DropReason::ALL.into_iter().filter(|it| is_shown(node, *it)).collect();
+        DropReason::ALL.into_iter().filter(|it| !drops[*it].is_zero()).collect();
     if reasons.is_empty() {
         draw_text(buffer, area, "nothing dropped", DIM);
     }
@@ -291,9 +342,15 @@ fn draw_lists(buffer: &mut Buffer, area: Rect, node: &Node, scene: &Scene<'_>, h
         let style = if on_screen && scene.ui.pane == pane { SELECTED } else { Style::new() };
         Span::styled(format!(" {text} "), style)
     };
+    let served = served(snapshot);
+    let listed = snapshot.sessions.len() as u64;
+    let sessions = match served > listed {
+        true => format!("sessions: the worst {listed} of {}", format::count(served)),
+        false => format!("sessions {listed}"),
+    };
     let heads = vec![
         tab(Pane::Tracks, format!("tracks {}", snapshot.tracks.len())),
-        tab(Pane::Sessions, format!("sessions {}", snapshot.sessions.len())),
+        tab(Pane::Sessions, sessions),
     ];
     match scene.ui.pane {
         Pane::Tracks => {

@@ -1,5 +1,7 @@
 //! The first screen: the tree of nodes, and below it more about the selected one.
 
+use std::time::Duration;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::Span;
@@ -7,10 +9,10 @@ use stats::UpstreamState;
 
 use super::table::{Cell, Column, draw_heads, draw_row, fit, seen};
 use super::text::{columns, draw_head, draw_text, split_top, title};
-use super::theme::{self, DIM};
+use super::theme::{self, DIM, STRONG};
 use super::{Hits, Scene, graph, node};
 use crate::format;
-use crate::lists::{self, NodeSort};
+use crate::lists::NodeSort;
 use crate::state::State;
 use crate::state::events::Level;
 use crate::state::history::Fold;
@@ -36,6 +38,8 @@ pub enum Id {
     Reason,
     /// Round trip to the parent.
     Rtt,
+    /// Latency over the hop from the parent.
+    Hop,
     /// State of the upstream.
     Upstream,
     /// Bit rate out over the last seconds.
@@ -54,7 +58,7 @@ const fn column(
 }
 
 /// The table of columns.
-pub const COLUMNS: [Column<Id, NodeSort>; 10] = [
+pub const COLUMNS: [Column<Id, NodeSort>; 11] = [
     Column { grow: 24, ..column(Id::Name, "NODE", 12, false, 0, Some(NodeSort::Name)) },
     column(Id::State, "STATE", 8, false, 0, Some(NodeSort::State)),
     column(Id::Viewers, "VIEWERS", 8, true, 0, Some(NodeSort::Viewers)),
@@ -62,9 +66,10 @@ pub const COLUMNS: [Column<Id, NodeSort>; 10] = [
     column(Id::Out, "OUT", 5, true, 2, Some(NodeSort::Out)),
     column(Id::Drops, "DROPS/s", 8, true, 1, Some(NodeSort::Drops)),
     column(Id::Reason, "WHY", 8, false, 3, None),
-    column(Id::Rtt, "RTT", 6, true, 7, None),
-    Column { grow: 2, ..column(Id::Upstream, "UPSTREAM", 8, false, 5, None) },
-    Column { grow: 30, ..column(Id::Spark, "OUT", 6, false, 6, None) },
+    column(Id::Rtt, "RTT", 5, true, 6, None),
+    column(Id::Hop, "HOP p95", 8, true, 5, Some(NodeSort::Hop)),
+    column(Id::Upstream, "UPSTREAM", 9, false, 8, None),
+    Column { grow: 30, ..column(Id::Spark, "OUT", 4, false, 7, None) },
 ];
 
 /// Least height of the part below the table.
@@ -74,7 +79,7 @@ const DETAIL_MAX: u16 = 16;
 /// Draws it.
 pub fn draw(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>, hits: &mut Hits) {
     let state = scene.state;
-    let places = lists::nodes(state, scene.ui.filter(), scene.ui.node_sort, scene.now);
+    let places = scene.ui.places(state, scene.now);
     let fitted = fit(&COLUMNS, area.width);
     let (heads, rest) = split_top(area, 1);
     draw_heads(buffer, heads, &fitted, Some(scene.ui.node_sort));
@@ -82,17 +87,16 @@ pub fn draw(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>, hits: &mut Hits)
     let detail_height = rest.height.saturating_sub(needed).min(DETAIL_MAX);
     let detail_height = if detail_height < DETAIL_HEIGHT { 0 } else { detail_height };
     let (table, detail) = split_top(rest, rest.height - detail_height);
-    let selected = scene.ui.position(state, scene.now);
+    let selected = scene.ui.nodes_position(state, &places);
     hits.list = seen(table, places.len(), selected);
     if places.is_empty() {
         draw_text(buffer, table, "no node matches the filter", DIM);
     }
-    let has_rtt = fitted.iter().any(|(column, _)| column.id == Id::Rtt);
     for (line, row) in hits.list.lines() {
         let place = &places[line];
         let Some(node) = state.node(&place.name) else { continue };
         draw_row(buffer, row, &fitted, selected == Some(line), |column| {
-            cell(state, place, node, column.id, has_rtt, scene.now)
+            cell(state, place, node, column.id, scene.now)
         });
         draw_spark(buffer, row, &fitted, node, scene);
         if place.context {
@@ -104,58 +108,54 @@ pub fn draw(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>, hits: &mut Hits)
     }
 }
 
-/// One cell of the table. Where there is no column for the round trip, the upstream's shows it.
-pub fn cell(
-    state: &State,
-    place: &Place,
-    node: &Node,
-    id: Id,
-    has_rtt: bool,
-    now: std::time::Duration,
-) -> Cell {
-    let rates = node.rates(now);
-    let gone = node.gone_at().is_some();
+/// One cell of the table. A line into which others are folded speaks for all of them, but for what
+/// comes from its own parent.
+pub fn cell(state: &State, place: &Place, node: &Node, id: Id, now: Duration) -> Cell {
+    let below = place.folded.iter().map(String::as_str);
+    let folded = !place.folded.is_empty();
+    let sum = state.sum(below.chain([&*place.name]), now);
+    let down = node.is_down();
     match id {
         Id::Name => {
-            let branch = tree_lines(&place.branches);
-            Cell::of(vec![Span::styled(branch, DIM), Span::raw(place.name.clone())])
+            let mut spans =
+                vec![Span::styled(tree_lines(&place.branches), DIM), Span::raw(place.name.clone())];
+            if folded {
+                spans.push(Span::styled(format!(" +{}", place.folded.len()), STRONG));
+            }
+            Cell::of(spans)
+        }
+        Id::State if sum.level() > state.level(&place.name) => {
+            Cell::styled(sum.level().as_str(), theme::level(sum.level()))
         }
         Id::State => {
             Cell::styled(state.state_word(&place.name, now), theme::level(state.level(&place.name)))
         }
-        Id::Viewers if gone => Cell::plain(format::UNKNOWN),
-        Id::Viewers => Cell::plain(format::count(node.snapshot().viewers)),
-        Id::In => Cell::plain(format::rate(rates.map(|rates| rates.bits_in))),
-        Id::Out => Cell::plain(format::rate(rates.map(|rates| rates.bits_out))),
-        Id::Drops => Cell::plain(format::drops(rates.map(|rates| rates.drops.total()))),
-        Id::Reason => match rates.and_then(|rates| rates.drops.top()) {
+        Id::Viewers if down && !folded => Cell::plain(format::UNKNOWN),
+        Id::Viewers => Cell::plain(format::count(sum.viewers)),
+        Id::In => Cell::plain(format::rate(node.rates(now).map(|rates| rates.bits_in))),
+        Id::Out => Cell::plain(format::rate(sum.bits_out)),
+        Id::Drops => Cell::plain(format::drops(sum.drops.map(|drops| drops.total()))),
+        Id::Reason => match sum.drops.and_then(|drops| drops.top()) {
             Some(reason) => Cell::styled(reason.short(), theme::reason(reason)),
             None => Cell::empty(),
         },
-        Id::Rtt if gone => Cell::plain(format::UNKNOWN),
+        Id::Rtt if down => Cell::plain(format::UNKNOWN),
         Id::Rtt => Cell::plain(format::millis(node.main_upstream().and_then(|up| up.rtt_ms))),
-        Id::Upstream => upstream(node, has_rtt || gone),
+        Id::Hop => Cell::plain(format::millis(sum.hop_p95)),
+        Id::Upstream => upstream(node),
         Id::Spark => Cell::empty(),
     }
 }
 
-fn upstream(node: &Node, in_words: bool) -> Cell {
+fn upstream(node: &Node) -> Cell {
     let Some(upstream) = node.main_upstream() else { return Cell::styled("root", DIM) };
-    if node.gone_at().is_some() {
-        return Cell::plain(format::UNKNOWN);
-    }
-    let text = match (upstream.state, upstream.rtt_ms) {
-        (UpstreamState::Connected, Some(rtt)) if !in_words => {
-            format!("up {}", format::millis(Some(rtt)))
-        }
-        (state, _) => state.as_str().to_owned(),
-    };
     let level = match upstream.state {
-        UpstreamState::Connected => Level::Ok,
+        _ if node.is_down() => return Cell::plain(format::UNKNOWN),
         UpstreamState::Unknown => return Cell::plain(format::UNKNOWN),
+        UpstreamState::Connected => Level::Ok,
         _ => Level::Warning,
     };
-    Cell::styled(text, theme::level(level))
+    Cell::styled(upstream.state.as_str(), theme::level(level))
 }
 
 /// The lines from a node to its parent.
@@ -195,5 +195,6 @@ fn draw_detail(buffer: &mut Buffer, area: Rect, name: &str, node: &Node, scene: 
     node::draw_graph(buffer, left, &node::Graph::out(&format!("{name} out")), node, scene);
     let (head, rest) = split_top(right, 1);
     draw_head(buffer, head, vec![title(format!("{name} drops"))], "objects/s, ever");
-    node::draw_reasons(buffer, rest, node, scene);
+    let rates = node.rates(scene.now).map(|rates| rates.drops);
+    node::draw_reasons(buffer, rest, &node.snapshot().drops, rates);
 }

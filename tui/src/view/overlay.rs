@@ -2,13 +2,12 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Widget};
 use stats::DropReason;
 
 use super::Scene;
-use super::text::{draw, draw_head, rows, split_top, title};
+use super::text::{draw, draw_head, rows, split_top, title, wrap};
 use super::theme::{self, DIM, STRONG};
 use crate::keymap::{self, Scope};
 use crate::ui::Overlay;
@@ -18,7 +17,7 @@ pub(super) fn draw_overlay(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>, k
     Clear.render(area.intersection(buffer.area), buffer);
     let (name, lines) = match kind {
         Overlay::Help => ("help", help(scene)),
-        Overlay::Warnings => ("warnings", warnings(scene)),
+        Overlay::Warnings => ("warnings", warnings(scene, usize::from(area.width))),
     };
     let (head, body) = split_top(area, 1);
     let height = usize::from(body.height);
@@ -67,23 +66,32 @@ fn help(scene: &Scene<'_>) -> Vec<Line<'static>> {
     lines.push(Line::styled("Figures", STRONG));
     for text in [
         "  rates are bits a second of media payload, over the last three seconds; - is unknown",
-        "  behind: age of the oldest object that waits for a viewer",
+        "  behind, of a viewer: age of the oldest object that waits for it",
+        "  hop: from an object's arrival at the parent to its arrival here, of a hundred objects 95",
+        "  latency: from capture to arrival at a node, ± what the clocks may be wrong; gap: from one",
+        "  object to the next; behind, of a node: groups that a node has not seen and another has",
+        "  a line with +N speaks for the N nodes folded into it, too",
     ] {
         lines.push(Line::raw(text));
     }
     lines
 }
 
-fn warnings(scene: &Scene<'_>) -> Vec<Line<'static>> {
+fn warnings(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     for warning in scene.state.warnings() {
         let level = warning.level.as_str();
-        lines.push(Line::from(vec![
+        let mut head = vec![
             Span::styled(format!("{level}: "), theme::level(warning.level)),
             Span::styled(warning.node.clone(), STRONG),
-            Span::styled(format!(" {}", warning.text), Style::new()),
-        ]));
-        lines.push(Line::styled(format!("  {}", warning.advice), DIM));
+        ];
+        let taken: usize = head.iter().map(Span::width).sum();
+        let mut texts = wrap(&warning.text, width.saturating_sub(taken + 1)).into_iter();
+        head.push(Span::raw(format!(" {}", texts.next().unwrap_or_default())));
+        lines.push(Line::from(head));
+        lines.extend(texts.map(|text| Line::raw(format!("  {text}"))));
+        let advice = wrap(warning.advice, width.saturating_sub(2));
+        lines.extend(advice.into_iter().map(|text| Line::styled(format!("  {text}"), DIM)));
     }
     if lines.is_empty() {
         lines.push(Line::styled("nothing is wrong", theme::level(crate::state::events::Level::Ok)));

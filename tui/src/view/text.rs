@@ -29,6 +29,21 @@ pub fn cut(text: &str, width: usize) -> String {
     kept
 }
 
+/// Breaks text at spaces into lines of a width in cells; a longer word is cut.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.width() + 1 + word.width() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(cut(word, width)),
+        }
+    }
+    lines
+}
+
 /// Draws one line at the top of an area and returns how many cells it took.
 pub fn draw(buffer: &mut Buffer, area: Rect, line: &Line<'_>) -> u16 {
     let area = area.intersection(buffer.area);
@@ -113,6 +128,13 @@ mod tests {
     }
 
     #[test]
+    fn text_is_broken_at_spaces() {
+        assert_eq!(wrap("to be or not to be", 6), ["to be", "or not", "to be"]);
+        assert_eq!(wrap("frankfurt is far", 5), ["fran…", "is", "far"]);
+        assert!(wrap(" ", 5).is_empty());
+    }
+
+    #[test]
     fn columns_are_of_one_width_and_reach_both_edges() {
         for width in 3..200 {
             let area = Rect { x: 5, y: 0, width, height: 1 };
@@ -126,7 +148,9 @@ mod tests {
     proptest! {
         #[test]
         fn cut_text_fits(text in any::<String>(), width in 0usize..40) {
-            prop_assert!(cut(&stats::sanitize(&text), width).width() <= width);
+            let text = stats::sanitize(&text);
+            prop_assert!(cut(&text, width).width() <= width);
+            prop_assert!(wrap(&text, width).iter().all(|line| line.width() <= width));
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{Hits, Scene};
 use crate::format;
 use crate::lists::{self, SessionLine, SessionSort};
 use crate::state::events::Level;
+use crate::state::node::{BEHIND_MS, served};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Id {
@@ -54,9 +55,6 @@ const COLUMNS: [Column<Id, SessionSort>; 12] = [
     column(Id::Age, "AGE", 6, 8, Some(SessionSort::Age)),
 ];
 
-/// A viewer this far behind is marked.
-const BEHIND_MS: u64 = 1_000;
-
 /// Draws the screen.
 pub(super) fn draw(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>, hits: &mut Hits) {
     let (head, body) = split_top(area, 1);
@@ -67,8 +65,14 @@ pub(super) fn draw(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>, hits: &mu
     let lines = lists::sessions(node, scene.ui.filter(), scene.ui.session_sort, scene.now);
     draw_sessions(buffer, body, &lines, scene, hits);
     let snapshot = node.snapshot();
+    let served = served(snapshot);
+    let listed = snapshot.sessions.len() as u64;
+    let part = match served > listed {
+        true => format!("; listed are the worst {listed}"),
+        false => String::new(),
+    };
     let text = format!(
-        "{name}: {}, {}, {}",
+        "{name}: {}, {}, {}{part}",
         format::counted(snapshot.viewers, "viewer"),
         format::counted(snapshot.relays, "relay"),
         format::counted(snapshot.publishers, "publisher"),
