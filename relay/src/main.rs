@@ -97,8 +97,8 @@ impl View for Node {
         Node::tree(self)
     }
 
-    fn node(&self) -> stats::NodeSnapshot {
-        self.snapshot()
+    fn cached_bytes(&self) -> u64 {
+        Node::cached_bytes(self)
     }
 
     fn broadcasts(&self) -> Vec<BroadcastInfo> {

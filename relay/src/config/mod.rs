@@ -6,6 +6,7 @@
 //! say is handed to the same parser as the flags, so a wrong value is refused wherever it stands,
 //! and the error names the place.
 
+mod access;
 mod limits;
 mod values;
 
@@ -19,6 +20,8 @@ use moqt::Version;
 use transport::{ClientTls, Fingerprint, Limits};
 use url::Url;
 
+use access::Secret;
+pub(crate) use access::{AdminAccess, AdminToken, Origin};
 use limits::LimitArgs;
 use values::{parse_size, parse_span, parse_time, parse_version};
 
@@ -43,9 +46,18 @@ struct Args {
     /// The page in plain HTTP
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     http: SocketAddr,
-    /// Admin API and metrics, without a password: keep it where only you can reach it
+    /// Admin API and metrics; an address that others can reach needs --admin-token-file
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4480")]
     admin: SocketAddr,
+    /// Whoever uses the admin API must send this: Authorization: Bearer TOKEN
+    #[arg(long, value_name = "TOKEN")]
+    admin_token: Option<Secret>,
+    /// The same, the first line of a file: other users of this machine see what is on command lines
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+    /// Pages that may use the admin API from a browser: https://grafana.example; repeatable
+    #[arg(long, value_name = "URL", value_parser = Origin::parse)]
+    admin_origin: Vec<Origin>,
     /// Parent: moqt://host:port (raw QUIC) or https://host:port/path (WebTransport); repeat for
     /// fail-over
     #[arg(long, value_name = "URL", value_parser = parse_upstream)]
@@ -110,6 +122,8 @@ pub(crate) struct Config {
     pub(crate) http: SocketAddr,
     /// Admin API.
     pub(crate) admin: SocketAddr,
+    /// Who may use it.
+    pub(crate) admin_access: AdminAccess,
     /// Parents in order of preference, each `moqt:` or `https:` and there once.
     pub(crate) upstream: Vec<Url>,
     /// Name of this node: not empty, no `/`, nothing invisible.
@@ -203,6 +217,12 @@ impl TryFrom<Args> for Config {
                 "--tls-disable-verify would make --tls-fingerprint meaningless; leave one out",
             ));
         }
+        let admin_access = AdminAccess::settle(
+            args.admin,
+            args.admin_token,
+            args.admin_token_file,
+            args.admin_origin,
+        )?;
         let mut upstream = Vec::with_capacity(args.upstream.len());
         for url in args.upstream {
             if upstream.contains(&url) {
@@ -214,6 +234,7 @@ impl TryFrom<Args> for Config {
             listen: args.listen,
             http: args.http,
             admin: args.admin,
+            admin_access,
             upstream,
             node: args.node.unwrap_or_else(host_name),
             certificate,
@@ -360,9 +381,12 @@ impl File {
     fn read(path: PathBuf) -> Result<Self, ConfigError> {
         let refuse = |reason| ConfigError::File { file: path.clone(), reason };
         let text = std::fs::read_to_string(&path).map_err(|error| refuse(error.to_string()))?;
-        let table: toml::Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| refuse(error.to_string().trim_end().to_owned()))?;
+        // The line itself is not shown: it may hold a token.
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+            refuse(format!("line {line}: {}", error.message()))
+        })?;
         let command = Args::command();
         let known: Vec<&str> = command.get_arguments().map(key).filter(|k| *k != CONFIG).collect();
         match table.keys().find(|key| !known.contains(&key.as_str())) {
@@ -609,6 +633,52 @@ mod tests {
     }
 
     #[test]
+    fn an_admin_api_that_others_can_reach_needs_a_token() {
+        for addr in ["0.0.0.0:4480", "[::]:4480", "192.0.2.1:4480", "[::ffff:192.0.2.1]:4480"] {
+            let error = refused(&["--admin", addr], &[]);
+            assert!(error.contains("--admin-token-file"), "{error}");
+            settled(&["--admin", addr], &[("WEIR_ADMIN_TOKEN", "s3cret")]).unwrap();
+        }
+        for addr in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(settled(&["--admin", addr], &[]).unwrap().admin_access.token.is_none());
+        }
+    }
+
+    #[test]
+    fn a_token_comes_from_anywhere_and_is_shown_nowhere() {
+        const TOKEN: &str = "s3cret-s3cret";
+        let file = Toml::new(&format!("{TOKEN}\n"));
+        let toml = Toml::new(&format!("admin-token = \"{TOKEN}\""));
+        for (flags, env) in [
+            (vec!["--admin-token", TOKEN], vec![]),
+            (vec!["--admin-token-file", file.path()], vec![]),
+            (vec![], vec![("WEIR_ADMIN_TOKEN", TOKEN)]),
+            (vec!["--config", toml.path()], vec![]),
+        ] {
+            let config = settled(&flags, &env).unwrap();
+            assert!(config.admin_access.token.as_ref().unwrap().is(TOKEN.as_bytes()));
+            let shown = format!("{config:?}");
+            assert!(!shown.contains(TOKEN), "{shown}");
+        }
+        let twice = ["--admin-token", TOKEN, "--admin-token-file", file.path()];
+        assert!(refused(&twice, &[]).contains("leave one out"));
+
+        let (empty, blank) = (Toml::new(""), format!("{TOKEN} {TOKEN}"));
+        let unquoted = Toml::new(&format!("linger = \"2s\"\nadmin-token = {TOKEN}"));
+        for (flags, place) in [
+            (vec!["--admin-token", &blank], "--admin-token"),
+            (vec!["--admin-token", ""], "empty"),
+            (vec!["--admin-token", TOKEN, "--admin-token", TOKEN], "--admin-token"),
+            (vec!["--admin-token-file", empty.path()], empty.path()),
+            (vec!["--admin-token-file", "/nowhere/at/all"], "/nowhere/at/all"),
+            (vec!["--config", unquoted.path()], "line 2"),
+        ] {
+            let error = refused(&flags, &[]);
+            assert!(error.contains(place) && !error.contains(TOKEN), "{error}");
+        }
+    }
+
+    #[test]
     fn node_names_fit_a_namespace_field_and_a_terminal() {
         assert_eq!(settled(&["--node", "edge-1"], &[]).unwrap().node, "edge-1");
         for bad in ["", "a/b", "a b", "\u{1b}[2J", &"x".repeat(65)] {
@@ -631,6 +701,24 @@ mod tests {
         assert!(parse_span("0ms").is_err());
         for bad in ["", "MiB", "0", "5 apples", "18446744073709551615GiB"] {
             assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_bound_is_in_the_operators_guide_with_its_default() {
+        let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+        let guide = std::fs::read_to_string(guide).unwrap();
+        let row = |flag: &str| guide.lines().find(|l| l.starts_with('|') && l.contains(flag));
+        let limits = "Bounds for each session";
+        for arg in Args::command().get_arguments() {
+            let flag = format!("`--{}`", key(arg));
+            let of_session = arg.get_help_heading() == Some(limits);
+            if !of_session && !flag.starts_with("`--max-") {
+                continue;
+            }
+            let row = row(&flag).unwrap_or_else(|| panic!("{flag} is not there"));
+            let default = arg.get_default_values()[0].to_str().unwrap();
+            assert!(row.contains(default), "{flag}: {default} is not in {row}");
         }
     }
 

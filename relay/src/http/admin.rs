@@ -1,104 +1,184 @@
 //! The admin API: how the node is, for probes, Prometheus and the dashboard; and what an operator
 //! may tell it: to end a session, to let everyone go elsewhere.
 //!
-//! It has no password, so a browser must not be talked into reading it for a foreign page: requests
-//! that a page of another origin makes are refused, and on a loopback address also those that come
-//! under a name, because a foreign name can be made to resolve to this machine (DNS rebinding).
+//! [`ROUTES`] is the one list of what there is; `docs/openapi.json` describes it, and a test holds
+//! the two together. Who may ask is decided by the [`Gate`] before it.
 
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, ORIGIN, X_CONTENT_TYPE_OPTIONS,
-};
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Json, Router};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::{Drain, View, metrics};
+use super::gate::Gate;
+use super::process::Process;
+use super::{Drain, Figures, Moment, View, error, metrics, unanswered};
 
 /// Between two lines of the feed.
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the node may take to hear a command.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Largest body of a request.
+const MAX_BODY: usize = 16 * 1024;
 
+/// One method of one path.
+pub(super) struct Route {
+    pub(super) method: Method,
+    pub(super) path: &'static str,
+    /// Whether it is answered without a token.
+    open: bool,
+    serve: fn(MethodFilter) -> MethodRouter<Admin>,
+}
+
+const fn route(
+    method: Method,
+    path: &'static str,
+    serve: fn(MethodFilter) -> MethodRouter<Admin>,
+) -> Route {
+    Route { method, path, open: false, serve }
+}
+
+/// For probes, which know no token and learn little.
+const fn probe(path: &'static str, serve: fn(MethodFilter) -> MethodRouter<Admin>) -> Route {
+    Route { method: Method::GET, path, open: true, serve }
+}
+
+/// Everything that is answered.
+pub(super) static ROUTES: [Route; 10] = [
+    probe("/health", |method| on(method, || async { "ok\n" })),
+    probe("/ready", |method| on(method, ready)),
+    route(Method::GET, "/metrics", |method| on(method, exposition)),
+    route(Method::GET, "/api/v1/nodes", |method| on(method, nodes)),
+    route(Method::GET, "/api/v1/nodes/watch", |method| on(method, feed)),
+    route(Method::GET, "/api/v1/broadcasts", |method| on(method, broadcasts)),
+    route(Method::GET, "/api/v1/tracks", |method| on(method, tracks)),
+    route(Method::GET, "/api/v1/sessions", |method| on(method, sessions)),
+    route(Method::DELETE, "/api/v1/sessions/{id}", |method| on(method, end_session)),
+    route(Method::POST, "/api/v1/drain", |method| on(method, drain)),
+];
+
+/// What the answers are made of.
 #[derive(Clone)]
-struct Admin {
+pub(super) struct Admin {
     view: Arc<dyn View>,
+    figures: Figures,
+    constants: Arc<metrics::Constants>,
     /// Turns true when the node shuts down: feeds end then.
     stop: watch::Receiver<bool>,
 }
 
-/// `loopback`: whether the API is bound to a loopback address.
-pub(super) fn router(view: Arc<dyn View>, loopback: bool, stop: watch::Receiver<bool>) -> Router {
-    Router::new()
-        .route("/health", get(|| async { "ok\n" }))
-        .route("/ready", get(ready))
-        .route("/metrics", get(exposition))
-        .route("/api/v1/nodes", get(nodes))
-        .route("/api/v1/nodes/watch", get(feed))
-        .route("/api/v1/broadcasts", get(broadcasts))
-        .route("/api/v1/tracks", get(tracks))
-        .route("/api/v1/sessions", get(sessions))
-        .route("/api/v1/sessions/{id}", delete(end_session))
-        .route("/api/v1/drain", post(drain))
+impl Admin {
+    pub(super) fn new(
+        view: Arc<dyn View>,
+        figures: Figures,
+        constants: metrics::Constants,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self { view, figures, constants: Arc::new(constants), stop }
+    }
+}
+
+pub(super) fn router(admin: Admin, gate: Gate) -> Router {
+    let router = ROUTES.iter().fold(Router::new(), |router, route| {
+        let method = MethodFilter::try_from(route.method.clone());
+        router.route(route.path, (route.serve)(method.expect("a method of HTTP itself")))
+    });
+    let gate = move |request: Request, next: Next| {
+        let path = request.uri().path();
+        let open = ROUTES.iter().any(|route| route.open && route.path == path);
+        gate.clone().pass(open, request, next)
+    };
+    router
         .fallback(|| async { error(StatusCode::NOT_FOUND, "no such path") })
         .method_not_allowed_fallback(|| async {
             error(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method")
         })
-        .layer(middleware::from_fn(move |request, next| guard(loopback, request, next)))
-        .with_state(Admin { view, stop })
-}
-
-fn error(status: StatusCode, what: &str) -> Response {
-    (status, Json(json!({ "error": what }))).into_response()
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(gate))
+        .with_state(admin)
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    match admin.view.ready() {
-        Ok(()) => "ready\n".into_response(),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    let unready =
+        |reason: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response();
+    match admin.figures.moment.latest().await {
+        Some(reading) if !reading.is_old() => match &reading.figures.ready {
+            Ok(()) => "ready\n".into_response(),
+            Err(reason) => unready(reason),
+        },
+        _ => unready("the node does not answer"),
     }
 }
 
 async fn exposition(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    let Some(reading) = admin.figures.moment.latest().await else { return unanswered() };
     let format = metrics::Format::accepted(&headers);
-    let text = metrics::encode(admin.view.node(), format);
+    let started = admin.constants.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Reads files, if only of the kernel's making.
+    let process = tokio::task::spawn_blocking(move || Process::read(started)).await.ok();
+    let text = metrics::encode(&reading, &admin.constants, process, format);
     ([(CONTENT_TYPE, format.content_type())], text).into_response()
 }
 
+/// What was read last, as JSON.
+async fn answer<T: serde::Serialize>(admin: &Admin, part: impl FnOnce(&Moment) -> &T) -> Response {
+    match admin.figures.moment.latest().await {
+        Some(reading) => Json(part(&reading.figures)).into_response(),
+        None => unanswered(),
+    }
+}
+
 async fn nodes(State(admin): State<Admin>) -> Response {
-    Json(admin.view.tree()).into_response()
+    answer(&admin, |moment| &moment.tree).await
 }
 
 async fn broadcasts(State(admin): State<Admin>) -> Response {
-    Json(admin.view.broadcasts()).into_response()
+    match admin.figures.broadcasts.latest().await {
+        Some(reading) => Json(&*reading.figures).into_response(),
+        None => unanswered(),
+    }
 }
 
 async fn tracks(State(admin): State<Admin>) -> Response {
-    Json(admin.view.node().tracks).into_response()
+    answer(&admin, |moment| &moment.node().tracks).await
 }
 
 async fn sessions(State(admin): State<Admin>) -> Response {
-    Json(admin.view.node().sessions).into_response()
+    answer(&admin, |moment| &moment.node().sessions).await
 }
 
-async fn end_session(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
-    if admin.view.end_session(&id) {
-        StatusCode::NO_CONTENT.into_response()
-    } else {
-        error(StatusCode::NOT_FOUND, "no session of this node has that id")
+async fn end_session(
+    State(admin): State<Admin>,
+    id: Result<Path<String>, PathRejection>,
+) -> Response {
+    // What is not even text is no session's.
+    let Ok(Path(id)) = id else { return no_session() };
+    match command(move || admin.view.end_session(&id)).await {
+        Some(true) => StatusCode::NO_CONTENT.into_response(),
+        Some(false) => no_session(),
+        None => unanswered(),
     }
+}
+
+fn no_session() -> Response {
+    error(StatusCode::NOT_FOUND, "no session of this node has that id")
+}
+
+/// Tells the node something; `None` if that takes too long.
+async fn command<T: Send + 'static>(tell: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(tell)).await.ok()?.ok()
 }
 
 /// What a drain is asked for with; all of it may be left out.
@@ -116,7 +196,11 @@ const MAX_PATIENCE_S: u32 = 3600;
 /// What it gets if nothing is said.
 const PATIENCE_S: u32 = 30;
 
-async fn drain(State(admin): State<Admin>, body: Bytes) -> Response {
+async fn drain(State(admin): State<Admin>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(wrong) => return error(wrong.status(), &wrong.body_text()),
+    };
     let request = match body.is_empty() {
         true => Ok(DrainRequest::default()),
         false => serde_json::from_slice::<DrainRequest>(&body),
@@ -133,8 +217,11 @@ async fn drain(State(admin): State<Admin>, body: Bytes) -> Response {
     if patience_s > MAX_PATIENCE_S {
         return error(StatusCode::BAD_REQUEST, "patience_s: at most an hour, 3600");
     }
-    admin.view.drain(Drain { to, patience: Duration::from_secs(patience_s.into()) });
-    StatusCode::ACCEPTED.into_response()
+    let drain = Drain { to, patience: Duration::from_secs(patience_s.into()) };
+    match command(move || admin.view.drain(drain)).await {
+        Some(()) => StatusCode::ACCEPTED.into_response(),
+        None => unanswered(),
+    }
 }
 
 async fn feed(State(admin): State<Admin>) -> Response {
@@ -143,103 +230,25 @@ async fn feed(State(admin): State<Admin>) -> Response {
 }
 
 /// A line at once, then one a second for as long as somebody reads; one who reads slowly gets fewer.
+/// None while the node does not answer: a feed that stops is how one sees it.
 fn lines(admin: Admin) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let mut ticks = tokio::time::interval(FEED_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     stream::unfold((admin, ticks), |(mut admin, mut ticks)| async move {
-        tokio::select! {
-            biased;
-            _ = admin.stop.wait_for(|stop| *stop) => return None,
-            _ = ticks.tick() => {}
+        loop {
+            tokio::select! {
+                biased;
+                _ = admin.stop.wait_for(|stop| *stop) => return None,
+                _ = ticks.tick() => {}
+            }
+            let Some(reading) = admin.figures.moment.latest().await else { continue };
+            if reading.is_old() {
+                continue;
+            }
+            let tree = &reading.figures.tree;
+            let mut line = serde_json::to_vec(tree).expect("a tree is plain data");
+            line.push(b'\n');
+            return Some((Ok(line.into()), (admin, ticks)));
         }
-        let mut line = serde_json::to_vec(&admin.view.tree()).expect("a tree is plain data");
-        line.push(b'\n');
-        Some((Ok(line.into()), (admin, ticks)))
     })
-}
-
-/// Turns away what a page of another origin asks for, and keeps answers out of caches and frames.
-async fn guard(loopback: bool, request: Request, next: Next) -> Response {
-    let mut response = match refusal(loopback, &request) {
-        Some(why) => error(StatusCode::FORBIDDEN, why),
-        None => next.run(request).await,
-    };
-    let policy = HeaderName::from_static("cross-origin-resource-policy");
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(policy, HeaderValue::from_static("same-origin"));
-    response
-}
-
-/// Why a request is refused, if it is.
-fn refusal(loopback: bool, request: &Request) -> Option<&'static str> {
-    let named = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-    let fields = request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes);
-    // Without a host it is no browser.
-    let hosts: Vec<&[u8]> = named.into_iter().chain(fields).collect();
-    if loopback && !hosts.iter().all(|host| is_this_machine(host)) {
-        return Some("use the address of this API, such as 127.0.0.1, or localhost");
-    }
-    let own = |origin: &HeaderValue| {
-        let origin = origin.as_bytes().strip_prefix(b"http://");
-        origin.is_some_and(|origin| {
-            hosts.first().is_some_and(|host| host.eq_ignore_ascii_case(origin))
-        })
-    };
-    if !request.headers().get_all(ORIGIN).iter().all(own) {
-        return Some("pages of other origins may not use this API");
-    }
-    None
-}
-
-/// Whether a host, with or without a port, is an address or `localhost`: nothing that DNS decides.
-fn is_this_machine(host: &[u8]) -> bool {
-    let Ok(authority) = Authority::try_from(host) else { return false };
-    let host = authority.host();
-    let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<Ipv4Addr>().is_ok()
-        || v6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(loopback: bool, head: &[(HeaderName, &str)]) -> bool {
-        let mut request = Request::new(Body::empty());
-        for (name, value) in head {
-            request.headers_mut().append(name, HeaderValue::from_str(value).unwrap());
-        }
-        refusal(loopback, &request).is_some()
-    }
-
-    #[test]
-    fn on_loopback_only_hosts_that_no_name_server_decides_are_served() {
-        for host in ["127.0.0.1:4480", "127.0.0.1", "[::1]:4480", "localhost:4480", "LOCALHOST"] {
-            assert!(!refused(true, &[(HOST, host)]), "{host}");
-        }
-        for host in
-            ["evil.example:4480", "127.0.0.1.evil.example", "localhost.evil.example", "", "["]
-        {
-            assert!(refused(true, &[(HOST, host)]), "{host}");
-        }
-        assert!(refused(true, &[(HOST, "127.0.0.1"), (HOST, "evil.example")]));
-        assert!(!refused(true, &[]), "no browser leaves the host out");
-        assert!(!refused(false, &[(HOST, "relay.example:4480")]));
-    }
-
-    #[test]
-    fn only_the_own_origin_is_served() {
-        let host = (HOST, "127.0.0.1:4480");
-        assert!(!refused(true, &[host.clone(), (ORIGIN, "http://127.0.0.1:4480")]));
-        for origin in
-            ["http://evil.example", "null", "https://127.0.0.1:4480", "http://127.0.0.1", ""]
-        {
-            assert!(refused(true, &[host.clone(), (ORIGIN, origin)]), "{origin}");
-            assert!(refused(false, &[host.clone(), (ORIGIN, origin)]), "{origin}");
-        }
-        assert!(refused(false, &[(ORIGIN, "http://127.0.0.1")]));
-    }
 }

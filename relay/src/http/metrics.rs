@@ -1,10 +1,14 @@
 //! A node's figures for Prometheus, in base units, with no label that grows with viewers or with
 //! what peers call their tracks.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, HeaderValue};
+use moqt::Version;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
@@ -12,10 +16,15 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
-use stats::{DropCounts, DropReason, NodeSnapshot, NodeState, UpstreamState};
+use stats::{DropCounts, DropReason, NodeState, SessionKind, Transport, UpstreamState};
+use transport::Identity;
 
-const BYTES: Option<&Unit> = Some(&Unit::Bytes);
-const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
+use super::Moment;
+use super::paced::Reading;
+use super::process::Process;
+
+pub(super) const BYTES: Option<&Unit> = Some(&Unit::Bytes);
+pub(super) const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
 
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
@@ -43,10 +52,34 @@ impl Format {
     }
 }
 
+/// What does not change while the node runs, or is no figure of the media path's.
+pub(super) struct Constants {
+    /// `--max-sessions`.
+    pub(super) max_sessions: usize,
+    /// When the process started.
+    pub(super) started: SystemTime,
+    pub(super) identity: Identity,
+}
+
 /// Everything Prometheus is told about a node.
-pub(super) fn encode(node: NodeSnapshot, format: Format) -> String {
-    let mut registry = Registry::with_prefix("weir");
-    registry.register_collector(Box::new(Figures(node)));
+pub(super) fn encode(
+    reading: &Reading<Moment>,
+    constants: &Constants,
+    process: Option<Process>,
+    format: Format,
+) -> String {
+    let expires = constants.identity.expires().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let figures = Figures {
+        moment: Arc::clone(&reading.figures),
+        age: reading.age(),
+        max_sessions: constants.max_sessions as u64,
+        certificate_expires: expires,
+    };
+    let mut registry = Registry::default();
+    registry.sub_registry_with_prefix("weir").register_collector(Box::new(figures));
+    if let Some(process) = process {
+        registry.sub_registry_with_prefix("process").register_collector(Box::new(process));
+    }
     let mut open = String::new();
     text::encode(&mut open, &registry).expect("writing to a string never fails");
     match format {
@@ -76,28 +109,49 @@ fn classic(open: &str) -> String {
     classic
 }
 
-#[derive(Debug)]
-struct Figures(NodeSnapshot);
+struct Figures {
+    moment: Arc<Moment>,
+    age: Duration,
+    max_sessions: u64,
+    /// Since the epoch.
+    certificate_expires: Duration,
+}
+
+impl fmt::Debug for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Figures").field("age", &self.age).finish_non_exhaustive()
+    }
+}
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut to = Sheet(&mut encoder);
-        let node = &self.0;
+        let node = self.moment.node();
         let version = [([("version", node.version.as_str())], 1u64)];
         to.gauges("build_info", "Program version", None, version)?;
-        to.gauge("uptime", "Since the process started", SECONDS, node.uptime_s)?;
+        let parent = node.parent.as_deref().unwrap_or_default();
+        let name = [([("node", node.node.as_str()), ("parent", parent)], 1u64)];
+        to.gauges("node_info", "Name of the node, and of its parent", None, name)?;
+        to.gauge("uptime", "Since the node started", SECONDS, node.uptime_s)?;
+        let age = self.age.as_secs_f64();
+        to.gauge("snapshot_age", "Age of these figures", SECONDS, age)?;
         // No node says of itself that it is down.
         let states = [NodeState::Ok, NodeState::Warning, NodeState::Draining];
         let states = states.map(|s| ([("state", s.as_str())], u64::from(s == node.state)));
         to.gauges("node_state", "1 for the state that the node is in", None, states)?;
+        let of = |state| self.moment.tree.nodes.iter().filter(|n| n.state == state).count() as u64;
+        let nodes = NODE_STATES.map(|state| ([("state", state.as_str())], of(state)));
+        to.gauges("nodes", "Nodes from this one down the tree, by state", None, nodes)?;
+        let expires = self.certificate_expires.as_secs_f64();
+        let help = "When the certificate that clients are shown ends, Unix time";
+        to.gauge("certificate_expiry_timestamp", help, SECONDS, expires)?;
 
-        let kinds =
-            [("viewer", node.viewers), ("relay", node.relays), ("publisher", node.publishers)];
-        let kinds = kinds.map(|(kind, count)| ([("kind", kind)], count));
-        to.gauges("sessions", "Open sessions by what they do", None, kinds)?;
+        self.encode_sessions(&mut to)?;
         to.gauge("tracks", "Tracks known now", None, node.tracks.len() as u64)?;
         let subscriptions = node.tracks.iter().map(|track| track.subscribers).sum::<u64>();
         to.gauge("subscriptions", "Downstream subscriptions", None, subscriptions)?;
+        let cached = self.moment.cached_bytes;
+        to.gauge("cached", "Payload that is kept for viewers who join", BYTES, cached)?;
 
         to.counter("received", "Object payload received", BYTES, node.bytes_in)?;
         to.counter("sent", "Object payload sent", BYTES, node.bytes_out)?;
@@ -112,25 +166,64 @@ impl Collector for Figures {
         to.counters("dropped_objects", help, None, dropped(|counts| counts.objects))?;
         let help = "Groups of which a viewer did not get all, by reason";
         to.counters("dropped_groups", help, None, dropped(|counts| counts.groups))?;
-
-        let queued = node.sessions.iter().filter_map(|session| session.queued_bytes).sum::<u64>();
-        to.gauge("queued", "Payload that waits for sessions", BYTES, queued)?;
-        let behind = node.sessions.iter().filter_map(|session| session.behind_ms).max();
-        let behind = behind.unwrap_or(0) as f64 / 1e3;
-        let help = "Age of the oldest object that waits, of the session furthest behind";
-        to.gauge("behind_max", help, SECONDS, behind)?;
         self.encode_upstream(&mut to)
     }
 }
 
+/// What nodes are counted by.
+const NODE_STATES: [NodeState; 5] =
+    [NodeState::Ok, NodeState::Warning, NodeState::Draining, NodeState::Down, NodeState::Unknown];
+
+/// Sessions are counted that are further behind than this, in milliseconds: a distribution at one
+/// moment, which a histogram's growing counts cannot say.
+const BEHIND_MS: [(u64, &str); 4] = [(500, "0.5"), (1000, "1"), (2000, "2"), (5000, "5")];
+
 impl Figures {
+    fn encode_sessions(&self, to: &mut Sheet<'_, '_>) -> fmt::Result {
+        let node = self.moment.node();
+        let of = |kind| node.sessions.iter().filter(|s| s.kind == kind).count() as u64;
+        let kinds = [
+            ("viewer", node.viewers),
+            ("relay", node.relays),
+            ("publisher", node.publishers),
+            ("parent", of(SessionKind::Relay).saturating_sub(node.relays)),
+            ("unknown", of(SessionKind::Unknown)),
+        ];
+        let kinds = kinds.map(|(kind, count)| ([("kind", kind)], count));
+        to.gauges("sessions", "Open sessions by what they do", None, kinds)?;
+        let help = "Sessions that are served at once, at most";
+        to.gauge("sessions_limit", help, None, self.max_sessions)?;
+        let mut ways: BTreeMap<_, u64> = [Transport::Quic, Transport::WebTransport]
+            .into_iter()
+            .flat_map(|way| Version::ALL.iter().map(move |version| (way.as_str(), version.alpn())))
+            .map(|way| (way, 0))
+            .collect();
+        for session in &node.sessions {
+            *ways.entry((session.transport.as_str(), &session.protocol)).or_default() += 1;
+        }
+        let ways = ways.into_iter().map(|((transport, protocol), count)| {
+            ([("transport", transport), ("protocol", protocol)], count)
+        });
+        let help = "Open sessions by what they travel on and the draft they speak";
+        to.gauges("sessions_by_transport", help, None, ways)?;
+
+        let queued = node.sessions.iter().filter_map(|session| session.queued_bytes).sum::<u64>();
+        to.gauge("queued", "Payload that waits for sessions", BYTES, queued)?;
+        let behind = || node.sessions.iter().filter_map(|session| session.behind_ms);
+        let help = "Age of the oldest object that waits, of the session furthest behind";
+        to.gauge("behind_max", help, SECONDS, behind().max().unwrap_or(0) as f64 / 1e3)?;
+        let counts = BEHIND_MS.map(|(limit, label)| {
+            ([("over_seconds", label)], behind().filter(|ms| *ms > limit).count() as u64)
+        });
+        to.gauges("sessions_behind", "Sessions that are further behind", None, counts)
+    }
+
     fn encode_upstream(&self, to: &mut Sheet<'_, '_>) -> fmt::Result {
         // A query may hold a token. Without it two parents can look alike, so the rank tells them apart.
         let bare = |url: &str| url.split('?').next().unwrap_or_default().to_owned();
-        let ranks = 1..=self.0.upstream.len() as u64;
-        let parents: Vec<_> = self
-            .0
-            .upstream
+        let upstream = &self.moment.node().upstream;
+        let ranks = 1..=upstream.len() as u64;
+        let parents: Vec<_> = upstream
             .iter()
             .zip(ranks)
             .map(|(up, rank)| ([("rank", rank.to_string()), ("url", bare(&up.url))], up))
@@ -139,6 +232,12 @@ impl Figures {
             .iter()
             .map(|(labels, up)| (as_str(labels), u64::from(up.state == UpstreamState::Connected)));
         to.gauges("upstream_connected", "1 while the parent is in use", None, connected)?;
+        let states = parents.iter().flat_map(|(labels, up)| {
+            let [rank, url] = as_str(labels);
+            UPSTREAM_STATES.map(|s| ([rank, url, ("state", s.as_str())], u64::from(s == up.state)))
+        });
+        let help = "1 for the state that the session to the parent is in";
+        to.gauges("upstream_state", help, None, states)?;
         let trips =
             parents.iter().filter_map(|(labels, up)| Some((as_str(labels), up.rtt_ms? / 1e3)));
         to.gauges("upstream_round_trip", "Round trip to the parent", SECONDS, trips)?;
@@ -148,6 +247,14 @@ impl Figures {
     }
 }
 
+/// What is said of a parent.
+const UPSTREAM_STATES: [UpstreamState; 4] = [
+    UpstreamState::Connected,
+    UpstreamState::Connecting,
+    UpstreamState::Waiting,
+    UpstreamState::Standby,
+];
+
 type Labels<'a, const N: usize> = [(&'static str, &'a str); N];
 
 fn as_str<'a, const N: usize>(labels: &'a [(&'static str, String); N]) -> Labels<'a, N> {
@@ -155,7 +262,7 @@ fn as_str<'a, const N: usize>(labels: &'a [(&'static str, String); N]) -> Labels
 }
 
 /// Where the figures go.
-struct Sheet<'a, 'b>(&'a mut DescriptorEncoder<'b>);
+pub(super) struct Sheet<'a, 'b>(pub(super) &'a mut DescriptorEncoder<'b>);
 
 impl Sheet<'_, '_> {
     fn gauges<'v, const N: usize, V>(
@@ -176,7 +283,13 @@ impl Sheet<'_, '_> {
         Ok(())
     }
 
-    fn gauge<V>(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: V) -> fmt::Result
+    pub(super) fn gauge<V>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: V,
+    ) -> fmt::Result
     where
         ConstGauge<V>: EncodeMetric,
     {
@@ -184,7 +297,16 @@ impl Sheet<'_, '_> {
         ConstGauge::new(value).encode(metric)
     }
 
-    fn counter(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> fmt::Result {
+    pub(super) fn counter<V>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: V,
+    ) -> fmt::Result
+    where
+        ConstCounter<V>: EncodeMetric,
+    {
         let metric = self.0.encode_descriptor(name, help, unit, MetricType::Counter)?;
         ConstCounter::new(value).encode(metric)
     }

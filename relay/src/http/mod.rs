@@ -8,21 +8,29 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use transport::Identity;
 
-use crate::config::Config;
+use crate::config::{AdminAccess, Config};
 use crate::node::Drain;
+use gate::Gate;
+use paced::Paced;
 
 mod admin;
+mod gate;
 mod idle;
 mod metrics;
+mod paced;
 mod page;
+mod process;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -36,12 +44,12 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// What the HTTP side may ask of the node; never blocks on the media path.
+/// What the HTTP side may ask of the node. It is asked on threads of their own, not too often.
 pub(crate) trait View: Send + Sync + 'static {
-    /// This node and all below it.
+    /// This node first, then all below it.
     fn tree(&self) -> stats::Tree;
-    /// This node alone.
-    fn node(&self) -> stats::NodeSnapshot;
+    /// Payload that is kept for viewers who join, over all tracks.
+    fn cached_bytes(&self) -> u64;
     /// What can be watched here now.
     fn broadcasts(&self) -> Vec<BroadcastInfo>;
     /// Whether it listens and its upstream (if any) is connected; if not, why not.
@@ -61,6 +69,51 @@ pub(crate) struct BroadcastInfo {
     pub(crate) viewers: u64,
 }
 
+/// The node at one moment.
+struct Moment {
+    tree: stats::Tree,
+    cached_bytes: u64,
+    ready: Result<(), String>,
+}
+
+impl Moment {
+    /// The node itself.
+    fn node(&self) -> &stats::NodeSnapshot {
+        self.tree.nodes.first().expect("a tree has its root")
+    }
+}
+
+/// What is told over HTTP of the node, whoever asks.
+#[derive(Clone)]
+struct Figures {
+    moment: Arc<Paced<Moment>>,
+    broadcasts: Arc<Paced<Vec<BroadcastInfo>>>,
+}
+
+impl Figures {
+    fn of(view: &Arc<dyn View>) -> Self {
+        let (told, listed) = (Arc::clone(view), Arc::clone(view));
+        let moment = move || Moment {
+            tree: told.tree(),
+            cached_bytes: told.cached_bytes(),
+            ready: told.ready(),
+        };
+        Self {
+            moment: Arc::new(Paced::new(moment)),
+            broadcasts: Arc::new(Paced::new(move || listed.broadcasts())),
+        }
+    }
+}
+
+/// The answer while the node never told a thing.
+fn unanswered() -> Response {
+    error(StatusCode::SERVICE_UNAVAILABLE, "the node does not answer")
+}
+
+fn error(status: StatusCode, what: &str) -> Response {
+    (status, Json(serde_json::json!({ "error": what }))).into_response()
+}
+
 /// A port that can't be had.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot serve {what} on {addr} ({flag}): {source}")]
@@ -77,6 +130,8 @@ pub(crate) struct Servers {
     https: TcpListener,
     http: TcpListener,
     admin: TcpListener,
+    admin_access: AdminAccess,
+    max_sessions: usize,
     node: String,
 }
 
@@ -88,11 +143,10 @@ pub(crate) async fn bind(config: &Config) -> Result<Servers, BindError> {
         https: take("HTTPS", "--listen", config.listen)?,
         http: take("the page", "--http", config.http)?,
         admin: take("the admin API", "--admin", config.admin)?,
+        admin_access: config.admin_access.clone(),
+        max_sessions: config.max_sessions,
         node: config.node.clone(),
     };
-    if !config.admin.ip().is_loopback() {
-        tracing::warn!(addr = %config.admin, "the admin API has no password; who reaches it reads all");
-    }
     Ok(servers)
 }
 
@@ -138,9 +192,20 @@ impl Servers {
         let (stop, stopped) = watch::channel(false);
         let tls: TlsAcceptor = Arc::new(identity.server_config(&[b"h2", b"http/1.1"])).into();
         let port = self.https_addr().map_or(0, |addr| addr.port());
-        let page = page::router(page::Page::new(Arc::clone(&view), identity, port, &self.node));
-        let loopback = self.admin_addr().is_ok_and(|addr| addr.ip().is_loopback());
-        let admin = admin::router(view, loopback, stopped.clone());
+        let figures = Figures::of(&view);
+        let gate = Gate {
+            loopback: self.admin_addr().is_ok_and(|addr| addr.ip().to_canonical().is_loopback()),
+            access: self.admin_access,
+        };
+        let constants = metrics::Constants {
+            max_sessions: self.max_sessions,
+            started: SystemTime::now(),
+            identity: identity.clone(),
+        };
+        let page = page::Page::new(figures.clone(), identity, port, &self.node);
+        let page = page::router(page);
+        let admin =
+            admin::router(admin::Admin::new(view, figures, constants, stopped.clone()), gate);
         let servers = async {
             tokio::join!(
                 serve::serve(

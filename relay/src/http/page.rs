@@ -19,7 +19,7 @@ use serde::Serialize;
 use tower_http::cors::{Any, CorsLayer};
 use transport::Identity;
 
-use super::{BroadcastInfo, View};
+use super::{Figures, unanswered};
 
 /// What `npm run build` in `web-player/` made; empty when it was not run. Tests have a small player of
 /// their own, with `embed.html` missing.
@@ -48,7 +48,7 @@ const FOREVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000,
 
 /// What the page's answers are made of.
 pub(super) struct Page {
-    view: Arc<dyn View>,
+    figures: Figures,
     identity: Identity,
     /// Where QUIC, WebTransport and HTTPS are.
     port: u16,
@@ -56,8 +56,8 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub(super) fn new(view: Arc<dyn View>, identity: Identity, port: u16, node: &str) -> Self {
-        Self { view, identity, port, node: node.to_owned() }
+    pub(super) fn new(figures: Figures, identity: Identity, port: u16, node: &str) -> Self {
+        Self { figures, identity, port, node: node.to_owned() }
     }
 }
 
@@ -98,8 +98,10 @@ pub(super) fn router(page: Page) -> Router {
 }
 
 async fn broadcasts(State(page): State<Arc<Page>>) -> Response {
-    let broadcasts: Vec<BroadcastInfo> = page.view.broadcasts();
-    ([(CACHE_CONTROL, NO_STORE)], Json(broadcasts)).into_response()
+    match page.figures.broadcasts.latest().await {
+        Some(reading) => ([(CACHE_CONTROL, NO_STORE)], Json(&*reading.figures)).into_response(),
+        None => unanswered(),
+    }
 }
 
 async fn relay(State(page): State<Arc<Page>>) -> Response {

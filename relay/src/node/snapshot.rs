@@ -146,7 +146,7 @@ impl Node {
     }
 
     /// This node alone.
-    pub(crate) fn snapshot(&self) -> NodeSnapshot {
+    fn snapshot(&self) -> NodeSnapshot {
         let infos: Vec<_> = lock(&self.sessions).values().cloned().collect();
         let mut books = lock(&self.totals.ended).clone();
         let mut sessions: Vec<_> = infos
@@ -211,6 +211,11 @@ impl Node {
             .collect();
         tracks.sort_by(|a, b| a.name.cmp(&b.name));
         tracks
+    }
+
+    /// Payload that is kept for viewers who join, over all tracks.
+    pub(crate) fn cached_bytes(&self) -> u64 {
+        self.all_tracks().iter().map(|track| track.read().held_bytes()).sum()
     }
 
     /// Broadcasts that can be watched here, and how many watch each from here.

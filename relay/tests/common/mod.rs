@@ -20,7 +20,7 @@ use transport::ClientTls;
 use transport::publish::PublishOptions;
 use url::Url;
 
-pub(crate) use broadcast::{Publication, object, publish, track_name, write};
+pub(crate) use broadcast::{Publication, endpoint, object, publish, track_name, write};
 pub(crate) use raw::{certificate, closed_with, connect_raw, setup, tls};
 pub(crate) use subscriber::{Heard, Subscriber};
 
@@ -155,13 +155,30 @@ impl Relay {
 
     /// `GET` from the admin API: status and body.
     pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
-        ask(self.running().admin, "GET", path, "").await.expect("the admin API answers")
+        self.ask_admin("GET", path, "", "").await
+    }
+
+    /// Anything from the admin API, with fields of one's own: status and body.
+    pub(crate) async fn ask_admin(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> (u16, String) {
+        let answer = ask(self.running().admin, method, path, headers, body).await;
+        answer.expect("the admin API answers")
+    }
+
+    /// What it wrote to its standard error so far.
+    pub(crate) fn log(&self) -> String {
+        self.running().log.text()
     }
 
     /// Tells everyone to leave for another relay.
     pub(crate) async fn drain_to(&self, url: &Url) {
         let body = serde_json::json!({ "to": url.as_str() }).to_string();
-        let answer = ask(self.running().admin, "POST", "/api/v1/drain", &body).await.unwrap();
+        let answer = self.ask_admin("POST", "/api/v1/drain", "", &body).await;
         assert_eq!(answer.0, 202, "{answer:?}");
     }
 
@@ -223,13 +240,14 @@ async fn ask(
     addr: SocketAddr,
     method: &str,
     path: &str,
+    headers: &str,
     body: &str,
 ) -> std::io::Result<(u16, String)> {
     let mut stream = tokio::net::TcpStream::connect(addr).await?;
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\
-         Content-Length: {length}\r\n\r\n{body}"
+         Content-Length: {length}\r\n{headers}\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
