@@ -7,7 +7,7 @@ use dashboard::feed::http::{self, AdminUrl};
 use dashboard::feed::recording::{Recorder, Replay};
 use dashboard::feed::{self, FeedEvent};
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

@@ -38,6 +38,9 @@ pub struct RouterConfig {
     pub linger: Duration,
     /// Longest a subscription may wait for a publisher ("RENDEZVOUS TIMEOUT Parameter").
     pub rendezvous: Duration,
+    /// How long one waits that does not ask to: what a publisher sent on another connection just
+    /// before it must not seem to come too late.
+    pub grace: Duration,
     /// Wait before an upstream that refused a track is asked again.
     pub retry: Duration,
     /// Longest an upstream may take to answer.
@@ -51,6 +54,7 @@ impl Default for RouterConfig {
         Self {
             linger: Duration::from_secs(60),
             rendezvous: Duration::from_secs(30),
+            grace: Duration::from_millis(50),
             retry: Duration::from_millis(500),
             answer: Duration::from_secs(10),
             sources: 8,
@@ -162,6 +166,8 @@ enum NewGroup {
 struct Waiting {
     since: Instant,
     until: Instant,
+    /// It asked to wait.
+    asked: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]

@@ -22,8 +22,9 @@ impl Router {
             self.actions.push_back(RouteAction::Accept(id, request, track));
             return self.settle(name);
         }
-        let until = now + rendezvous.min(self.config.rendezvous);
-        entry.waiting.insert((id, request), Waiting { since: now, until });
+        let until = now + rendezvous.min(self.config.rendezvous).max(self.config.grace);
+        let asked = !rendezvous.is_zero();
+        entry.waiting.insert((id, request), Waiting { since: now, until, asked });
         entry.new_group = entry.new_group.max(new_group.map(NewGroup::Said));
         if !entry.is_asked_for(id, &self.relays) {
             self.find_sources(name, now);
@@ -116,7 +117,7 @@ impl Router {
             .filter(|((id, _), waiting)| {
                 waiting.until <= now && !entry.is_asked_for(*id, &self.relays)
             })
-            .map(|(key, waiting)| (*key, waiting.since < now))
+            .map(|(key, waiting)| (*key, waiting.asked && waiting.since < now))
             .collect();
         for (key, waited) in over {
             let (code, reason) = match waited {

@@ -15,7 +15,7 @@ fn video() -> FullTrackName {
 }
 
 fn router(now: Instant) -> Router {
-    let mut router = Router::new(RouterConfig::default());
+    let mut router = Router::new(RouterConfig { grace: Duration::ZERO, ..RouterConfig::default() });
     router.handle_session(VIEWER, Peer::Client, now);
     router
 }
@@ -595,4 +595,30 @@ fn asking_in_vain_does_not_make_the_linger_longer() {
             router.handle_timeout(at);
         }
     }
+}
+
+#[test]
+fn a_publisher_that_comes_at_the_same_moment_is_not_too_late() {
+    let now = Instant::now();
+    let mut router = Router::new(RouterConfig::default());
+    router.handle_session(VIEWER, Peer::Client, now);
+    router.handle_session(PUBLISHER, Peer::Client, now);
+    router.handle_subscribe(VIEWER, 0, &video(), Duration::ZERO, None, now);
+    router.handle_subscribe(
+        VIEWER,
+        2,
+        &FullTrackName::new(ns("live"), "x").unwrap(),
+        Duration::ZERO,
+        None,
+        now,
+    );
+    assert_eq!(drain(&mut router), []);
+    router.handle_publish(PUBLISHER, &video(), now + Duration::from_millis(9)).unwrap();
+    assert_eq!(drain(&mut router), [RouteAction::Accept(VIEWER, 0, TRACK)]);
+    let at = router.poll_timeout().unwrap();
+    assert_eq!(at, now + RouterConfig::default().grace);
+    router.handle_timeout(at);
+    let actions = drain(&mut router);
+    let RouteAction::Reject(VIEWER, 2, error) = &actions[0] else { panic!("{actions:?}") };
+    assert_eq!(error.code, RequestErrorCode::DOES_NOT_EXIST);
 }
