@@ -25,4 +25,6 @@ pub use fetch::{FetchCursor, FetchStep, FetchedObject, Part};
 pub use outbox::{Action, Books, Outbox, StreamKey, Subscription};
 pub use policy::{DeliveryTimeouts, Policy, fetch_priority};
 pub use router::{Peer, RouteAction, Router, RouterConfig, SessionId, TrackId, Upstream};
-pub use track::{CacheLimits, FeedId, Subgroup, SubgroupEnd, SubgroupSeq, Track, TrackError};
+pub use track::{
+    CacheLimits, FeedId, Spread, Subgroup, SubgroupEnd, SubgroupSeq, Timing, Track, TrackError,
+};

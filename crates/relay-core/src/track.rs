@@ -16,6 +16,7 @@ mod groups;
 mod merge;
 mod splice;
 mod subgroup;
+mod timing;
 
 use feed::Feed;
 pub use feed::FeedId;
@@ -23,6 +24,7 @@ pub(crate) use groups::{Group, Groups};
 use subgroup::OBJECT_COST;
 pub(crate) use subgroup::ObjectEntry;
 pub use subgroup::{Subgroup, SubgroupEnd};
+pub use timing::{Spread, Timing};
 
 /// How much of a track is kept.
 #[derive(Clone, Copy, Debug)]

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use relay_core::Books;
 use stats::{
-    NodeSnapshot, NodeState, SessionKind, SessionSnapshot, TrackSnapshot, Transport, Tree,
-    UpstreamSnapshot, UpstreamState,
+    NodeSnapshot, NodeState, Percentiles, SessionKind, SessionSnapshot, TrackSnapshot, Transport,
+    Tree, UpstreamSnapshot, UpstreamState,
 };
 use transport::Connection;
 use url::Url;
@@ -187,6 +187,7 @@ impl Node {
             drops: books.drops,
             tracks: self.track_snapshots(),
             sessions,
+            certificate_expires: jiff::Timestamp::try_from(self.identity.expires()).ok(),
             ..NodeSnapshot::default()
         }
     }
@@ -199,12 +200,18 @@ impl Node {
             .filter_map(|(id, served)| {
                 let shared = self.track(id)?;
                 let state = shared.read();
+                let timing = state.timing();
                 Some(TrackSnapshot {
                     name: shared.name.to_string(),
                     subscribers: served as u64,
                     bytes_in: state.bytes_in(),
                     bytes_out: shared.bytes_out.load(Ordering::Relaxed),
                     largest: state.largest().map(|at| [at.group, at.object]),
+                    group_ms: timing.group.map(millis),
+                    inter_arrival_ms: timing.inter_arrival.map(|spread| Percentiles {
+                        p50: millis(spread.p50),
+                        p95: millis(spread.p95),
+                    }),
                     ..TrackSnapshot::default()
                 })
             })
