@@ -19,8 +19,9 @@ use crate::wire::{Said, Wire};
 
 /// How long it may take until publishers hear of a subscription, in a calm.
 const SOON: Duration = Duration::from_millis(250);
-/// How much later than `until` the end of a track may be heard of.
-const LATE: Duration = Duration::from_millis(600);
+/// How long the end of a track may take to be heard of: each of two relays may wait half a second for
+/// a stream that PUBLISH_DONE counts and that was lost, and as long before it asks elsewhere.
+const LATE: Duration = Duration::from_millis(2000);
 /// Wait before a refused or ended subscription is tried again.
 const RETRY: Duration = Duration::from_millis(700);
 

@@ -124,7 +124,7 @@ const IDLE: Duration = Duration::from_millis(1500);
 /// Between calm and a fresh start of all viewers.
 const RECOVERY: Duration = Duration::from_millis(3200);
 /// How long the calm is watched.
-const WATCH: Duration = Duration::from_millis(2200);
+const WATCH: Duration = Duration::from_millis(3600);
 /// Longest that anything of anyone may be left.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Steps of a run; more of them mean that it runs in circles.
