@@ -282,3 +282,24 @@ async fn publisher_and_child_follow_a_relay_that_sends_them_elsewhere() {
     }
     panic!("they did not move");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_relay_that_knows_the_trees_token_reports_to_it() {
+    let machine = Machine::new();
+    let token = machine.path().join("token");
+    std::fs::write(&token, "between-us-relays\n").unwrap();
+    let token = token.to_str().unwrap();
+    let root = machine.relay("root", &["--tree-token-file", token]);
+    let parent = root.url();
+    let ours = ["--upstream", parent.as_str(), "--tree-token-file", token];
+    let ours = machine.relay("ours", &ours);
+    let stranger = machine.relay("stranger", &["--upstream", parent.as_str()]);
+    ours.connected().await;
+    stranger.connected().await;
+    root.snapshot_shows("both sessions", |node| {
+        node["relays"] == 1 && node["sessions"].as_array().unwrap().len() == 2
+    })
+    .await;
+    let (_, tree) = root.admin("/api/v1/nodes").await;
+    assert!(!tree.contains("\"stranger\""), "{tree}");
+}

@@ -30,7 +30,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The password of the admin API: 1 to 1024 visible ASCII characters, never shown.
+/// The password of the admin API, or of a tree of relays: 1 to 1024 visible ASCII characters, never shown.
 #[derive(Clone)]
 pub(crate) struct AdminToken(String);
 
@@ -49,10 +49,15 @@ impl AdminToken {
     }
 
     /// The first line of a file.
-    fn read(file: &Path) -> Result<Self, ConfigError> {
+    pub(super) fn read(file: &Path) -> Result<Self, ConfigError> {
         let refuse = |reason| ConfigError::File { file: file.to_owned(), reason };
         let text = std::fs::read_to_string(file).map_err(|error| refuse(error.to_string()))?;
         Self::parse(text.lines().next().unwrap_or_default().trim()).map_err(refuse)
+    }
+
+    /// To be sent to who knows it too.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 
     /// Whether this is it. How long the answer takes tells nothing but the token's length.

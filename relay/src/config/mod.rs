@@ -92,6 +92,9 @@ struct Args {
     /// How long viewers stay subscribed after their publisher left
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
     linger: Duration,
+    /// File with a word that all relays of a tree know: without it nobody is taken for a relay
+    #[arg(long, value_name = "FILE")]
+    tree_token_file: Option<PathBuf>,
     /// How long a subscription may wait for a publisher, if it asks to (RENDEZVOUS_TIMEOUT)
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
     max_rendezvous: Duration,
@@ -140,6 +143,8 @@ pub(crate) struct Config {
     pub(crate) max_latency: Duration,
     /// How long a downstream subscription outlives its publisher.
     pub(crate) linger: Duration,
+    /// What tells the relays of this tree from others; `None`: whoever says so is one.
+    pub(crate) tree_token: Option<AdminToken>,
     /// Longest a subscription may wait for a publisher.
     pub(crate) max_rendezvous: Duration,
     /// Publishers of one track at once; not zero.
@@ -246,6 +251,7 @@ impl TryFrom<Args> for Config {
             cache_age: args.cache_age,
             max_latency: args.max_latency,
             linger: args.linger,
+            tree_token: args.tree_token_file.as_deref().map(AdminToken::read).transpose()?,
             max_rendezvous: args.max_rendezvous,
             max_publishers: args.max_publishers as usize,
             upstream_drafts: drafts(args.upstream_draft),
@@ -708,7 +714,7 @@ mod tests {
     fn every_bound_is_in_the_operators_guide_with_its_default() {
         let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
         let guide = std::fs::read_to_string(guide).unwrap();
-        let row = |flag: &str| guide.lines().find(|l| l.starts_with('|') && l.contains(flag));
+        let row = |flag: &str| guide.lines().find(|l| l.starts_with("| `--") && l.contains(flag));
         let limits = "Bounds for each session";
         for arg in Args::command().get_arguments() {
             let flag = format!("`--{}`", key(arg));

@@ -155,6 +155,7 @@ fn config(state_dir: &std::path::Path) -> Config {
         cache_age: Duration::ZERO,
         max_latency: Duration::from_secs(1),
         linger: Duration::ZERO,
+        tree_token: None,
         max_rendezvous: Duration::ZERO,
         max_publishers: 1,
         upstream_drafts: moqt::Version::ALL.to_vec(),

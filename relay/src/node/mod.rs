@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
-use moqt::{FullTrackName, Namespace, Setup};
+use moqt::{AuthToken, FullTrackName, Namespace, Setup};
 use relay_core::{
     CacheLimits, Peer, Policy, RouteAction, Router, RouterConfig, SessionId, Track, TrackId,
 };
@@ -205,6 +205,17 @@ impl Node {
         for session in lock(&self.sessions).values() {
             session.signal.0.wake();
         }
+    }
+
+    /// Whether a peer that calls itself a relay knows what relays of this tree know.
+    fn is_of_tree(&self, setup: &Setup) -> bool {
+        let Some(token) = &self.config.tree_token else { return true };
+        setup.authorization_tokens.iter().any(|presented| match presented {
+            AuthToken::UseValue { value, .. } | AuthToken::Register { value, .. } => {
+                token.is(value)
+            }
+            AuthToken::UseAlias { .. } | AuthToken::Delete { .. } => false,
+        })
     }
 
     /// Ends a session: whether it was open.

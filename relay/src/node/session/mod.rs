@@ -19,8 +19,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use moqt::{
-    Backfill, Event, GoAway, Namespace, Parameters, PublishDoneCode, Request, RequestError,
-    RequestErrorCode, RequestId, RequestOk, ResetCode, Response, SessionCode, Setup,
+    AuthToken, Backfill, Event, GoAway, Namespace, Parameters, PublishDoneCode, Request,
+    RequestError, RequestErrorCode, RequestId, RequestOk, ResetCode, Response, SessionCode, Setup,
     SubscribeNamespace,
 };
 use relay_core::{Books, Outbox, Peer, RouteAction, SessionId, StreamKey, TrackId};
@@ -103,6 +103,13 @@ pub(super) async fn run(
     let setup = Setup {
         implementation: Some(concat!("weir-relay/", env!("CARGO_PKG_VERSION")).into()),
         node: Some(node.config.node.clone().into()),
+        authorization_tokens: match (&node.config.tree_token, peer) {
+            (Some(token), Peer::Uplink) => vec![AuthToken::UseValue {
+                kind: 0,
+                value: bytes::Bytes::copy_from_slice(token.as_bytes()),
+            }],
+            _ => Vec::new(),
+        },
         ..setup
     };
     let (fault, faults) = mpsc::unbounded_channel();
@@ -474,8 +481,13 @@ impl Session {
 
     fn handle_ready(&mut self, setup: &Setup) -> Result<(), Error> {
         if self.peer == Peer::Client && setup.node.is_some() {
-            self.peer = Peer::Node;
-            self.become_kind(SessionKind::Relay);
+            if self.node.is_of_tree(setup) {
+                self.peer = Peer::Node;
+                self.become_kind(SessionKind::Relay);
+            } else {
+                let remote = self.driver.connection().remote_address();
+                tracing::warn!(%remote, "a relay without this tree's token: taken for a client");
+            }
         }
         if self.peer != Peer::Client {
             self.driver.connection().allow_streams(PUBLISHER_STREAMS);
