@@ -163,7 +163,7 @@ pub fn nodes(
     let places = tree::lay_out(&parents(state, |_| true), order, |name| {
         matches(filter, [name, state.state_word(name, now)])
     });
-    tree::fold(places, |name, depth, below| {
+    tree::fold(&places, |name, depth, below| {
         filter.is_empty() && folds.folds(state, name, depth, below)
     })
 }
@@ -268,7 +268,7 @@ impl SessionLine<'_> {
 /// A node and all below it, by name.
 pub fn subtree(state: &State, root: &str) -> HashSet<String> {
     let places = tree::lay_out(&parents(state, |_| true), |_, _| Ordering::Equal, |_| true);
-    let folded = tree::fold(places, |name, _, _| name == root);
+    let folded = tree::fold(&places, |name, _, _| name == root);
     let root = folded.into_iter().find(|place| place.name == root);
     root.into_iter().flat_map(|place| place.folded.into_iter().chain([place.name])).collect()
 }

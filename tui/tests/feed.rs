@@ -30,9 +30,9 @@ fn connected() -> Dashboard {
 fn rates_are_right_and_unknown_before_the_second_snapshot() {
     let mut dashboard = connected();
     running(&mut dashboard, 10.0, 1);
-    assert!(dashboard.find("root  ").contains("     -     -        -"));
+    assert!(dashboard.find("root  ").contains("     -     -       -"));
     running(&mut dashboard, 11.0, 3);
-    assert!(dashboard.find("root  ").contains("8.00k 8.00k        0"));
+    assert!(dashboard.find("root  ").contains("8.00k 8.00k       0"));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_gap_leaves_a_gap_and_the_rate_over_it_is_the_mean() {
     let mut dashboard = connected();
     running(&mut dashboard, 100.0, 3);
     dashboard.wait(30.0);
-    assert!(dashboard.find("root  ").contains("     -     -        -"));
+    assert!(dashboard.find("root  ").contains("     -     -       -"));
     assert!(dashboard.screen(80, 24).lines().next().unwrap().contains("stale"));
     running(&mut dashboard, 133.0, 1);
     let node = dashboard.state.node("root").unwrap();

@@ -39,11 +39,14 @@ impl Interval {
             || newer.drops.total().objects < older.drops.total().objects;
         if fell || seconds < 0.0 {
             Err(NoRate::Restarted)
-        } else if seconds < MIN_INTERVAL_S || !seconds.is_finite() {
-            Err(NoRate::NothingNew)
         } else {
-            Ok(Self { seconds })
+            Self::lasting(seconds).ok_or(NoRate::NothingNew)
         }
+    }
+
+    /// An interval of so many seconds of one run; `None` if it is too short for a rate.
+    pub fn lasting(seconds: f64) -> Option<Self> {
+        (seconds.is_finite() && seconds >= MIN_INTERVAL_S).then_some(Self { seconds })
     }
 
     /// Its length in seconds.

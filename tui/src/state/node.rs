@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stats::rates::{DropRates, Interval, NoRate, NodeRates};
 use stats::{
-    DropReason, NodeSnapshot, NodeState, SessionKind, SessionSnapshot, UpstreamSnapshot,
+    DropReason, Drops, NodeSnapshot, NodeState, SessionKind, SessionSnapshot, UpstreamSnapshot,
     UpstreamState,
 };
 
@@ -70,8 +70,12 @@ pub struct Episode {
 #[derive(Debug, Clone, Copy)]
 struct Lot {
     listed_at: Duration,
-    /// Objects dropped ever, but for those that it did not want.
-    dropped: u64,
+    /// The node's clock then, and the session's counters.
+    uptime_s: f64,
+    bytes_out: u64,
+    drops: Drops,
+    /// Since it was listed before: a moment ago, or some seconds where only the worst are listed.
+    rates: Option<SessionRates>,
     dropped_at: Option<Duration>,
     behind_since: Option<Duration>,
 }
@@ -141,6 +145,8 @@ impl Node {
         };
         node.cut_off_since = node.has_no_upstream().then_some(now);
         node.history.push(now, Sample { viewers: node.latest.viewers, rates: None });
+        let first = Arc::clone(&node.latest);
+        node.note_lots(&first, now);
         node
     }
 
@@ -174,6 +180,7 @@ impl Node {
                 self.episodes = [None; DropReason::COUNT];
                 self.stalls = None;
                 self.lots.clear();
+                self.note_lots(&snapshot, now);
                 let uptime = format::duration(self.latest.uptime_s);
                 changes.push((Level::Warning, format!("restarted, after {uptime} of uptime")));
                 self.history.push(now, Sample { viewers: snapshot.viewers, rates: None });
@@ -273,12 +280,6 @@ impl Node {
         self.reported_state() == NodeState::Down
     }
 
-    /// Whether all sessions of a kind are listed; a node below lists only those worst off.
-    fn lists_all(snapshot: &NodeSnapshot, kind: SessionKind) -> bool {
-        let listed = snapshot.sessions.iter().filter(|session| session.kind == kind).count();
-        listed as u64 >= counted(snapshot, kind)
-    }
-
     /// The worst of its tracks' latencies over the hop from its parent, of a hundred objects 95.
     pub fn hop_p95(&self) -> Option<f64> {
         let tracks = self.latest.tracks.iter();
@@ -312,21 +313,9 @@ impl Node {
 
     /// The rates of each session of the newest snapshot, in its order.
     pub fn session_rates(&self, now: Duration) -> Vec<Option<SessionRates>> {
-        let unknown = || vec![None; self.latest.sessions.len()];
-        let Some(previous) = &self.previous else { return unknown() };
-        let Ok(interval) = Interval::between(previous, &self.latest) else { return unknown() };
-        if self.is_down() || self.silent_for(now) > SILENT {
-            return unknown();
-        }
-        let before = by_id(&previous.sessions);
-        let rates = |session: &SessionSnapshot| {
-            let older = before.get(session.id.as_str())?;
-            Some(SessionRates {
-                bits_out: interval.rate(older.bytes_out, session.bytes_out)? * 8.0,
-                drops: interval.drop_rates(&older.drops, &session.drops)?,
-            })
-        };
-        self.latest.sessions.iter().map(rates).collect()
+        let known = !self.is_down() && self.silent_for(now) <= SILENT;
+        let rates = |session: &SessionSnapshot| self.lots.get(&session.id)?.rates;
+        self.latest.sessions.iter().map(|session| rates(session).filter(|_| known)).collect()
     }
 
     /// The rates of each track of the newest snapshot, in its order.
@@ -400,7 +389,7 @@ impl Node {
         for kind in
             [SessionKind::Publisher, SessionKind::Relay, SessionKind::Viewer, SessionKind::Unknown]
         {
-            if ![&self.latest, newer].into_iter().all(|it| Self::lists_all(it, kind)) {
+            if ![&self.latest, newer].into_iter().all(|it| lists_all(it, kind)) {
                 tell_difference(kind, &self.latest, newer, changes);
                 continue;
             }
@@ -473,16 +462,18 @@ impl Node {
 
     fn note_lots(&mut self, newer: &NodeSnapshot, now: Duration) {
         for session in &newer.sessions {
-            let troubles = DropReason::ALL.into_iter().filter(|reason| is_trouble(*reason));
-            let dropped =
-                troubles.fold(0u64, |sum, it| sum.saturating_add(session.drops[it].objects));
-            let behind = session.behind_ms.is_some_and(|behind| behind >= BEHIND_MS);
             let known = self.lots.get(&session.id);
-            let grew = known.is_some_and(|lot| dropped > lot.dropped);
+            let behind = session.behind_ms.is_some_and(|behind| behind >= BEHIND_MS);
             let lot = Lot {
                 listed_at: now,
-                dropped,
-                dropped_at: if grew { Some(now) } else { known.and_then(|lot| lot.dropped_at) },
+                uptime_s: newer.uptime_s,
+                bytes_out: session.bytes_out,
+                drops: session.drops,
+                rates: known.and_then(|lot| lot.rates_until(newer, session)),
+                dropped_at: match known {
+                    Some(lot) if troubles(&session.drops) > troubles(&lot.drops) => Some(now),
+                    known => known.and_then(|lot| lot.dropped_at),
+                },
                 behind_since: behind.then(|| known.and_then(|lot| lot.behind_since).unwrap_or(now)),
             };
             if known.is_some() || self.lots.len() < newer.sessions.len() + MAX_REMEMBERED {
@@ -490,10 +481,37 @@ impl Node {
             }
         }
         // Who is not among all that are listed is gone.
-        let all = Self::lists_all(newer, SessionKind::Viewer);
+        let all = lists_all(newer, SessionKind::Viewer);
         let kept = if all { Duration::ZERO } else { REMEMBERED };
         self.lots.retain(|_, lot| now.saturating_sub(lot.listed_at) <= kept);
     }
+}
+
+impl Lot {
+    fn rates_until(&self, newer: &NodeSnapshot, session: &SessionSnapshot) -> Option<SessionRates> {
+        let interval = Interval::lasting(newer.uptime_s - self.uptime_s)?;
+        Some(SessionRates {
+            bits_out: interval.rate(self.bytes_out, session.bytes_out)? * 8.0,
+            drops: interval.drop_rates(&self.drops, &session.drops)?,
+        })
+    }
+}
+
+/// Objects dropped for reasons that mean trouble.
+fn troubles(drops: &Drops) -> u64 {
+    let reasons = DropReason::ALL.into_iter().filter(|reason| is_trouble(*reason));
+    reasons.fold(0, |sum, reason| sum.saturating_add(drops[reason].objects))
+}
+
+/// Whether all sessions of a kind are listed; a node below lists only those worst off. The session
+/// to the parent is listed as a relay's, too.
+fn lists_all(snapshot: &NodeSnapshot, kind: SessionKind) -> bool {
+    let connected = |upstream: &UpstreamSnapshot| upstream.state == UpstreamState::Connected;
+    let parents = u64::from(snapshot.upstream.iter().any(connected));
+    let listed = snapshot.sessions.len() as u64;
+    let of_kind = snapshot.sessions.iter().filter(|session| session.kind == kind).count() as u64;
+    listed >= served(snapshot).saturating_add(parents)
+        || (kind != SessionKind::Relay && of_kind >= counted(snapshot, kind))
 }
 
 /// All sessions that a node serves, listed or not.

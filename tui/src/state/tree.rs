@@ -50,7 +50,7 @@ pub fn lay_out(
 
 /// Folds what is below a node into its line where `folds` says so, told the node, its depth and all
 /// that is below.
-pub fn fold(places: Vec<Place>, folds: impl Fn(&str, usize, &[Place]) -> bool) -> Vec<Place> {
+pub fn fold(places: &[Place], folds: impl Fn(&str, usize, &[Place]) -> bool) -> Vec<Place> {
     let mut shown: Vec<Place> = Vec::new();
     let mut at = 0;
     while at < places.len() {
@@ -202,7 +202,7 @@ mod tests {
         let parents = pairs.iter().copied().collect();
         let all = lay_out(&parents, |_, _| Ordering::Equal, |_| true);
         let lines = |folded: &str| -> Vec<String> {
-            let places = fold(all.clone(), |name, _, _| name == folded);
+            let places = fold(&all, |name, _, _| name == folded);
             places.iter().map(|it| format!("{}+{}", it.name, it.folded.len())).collect()
         };
         assert_eq!(lines("-"), ["a+0", "b+0", "c+0", "d+0"]);

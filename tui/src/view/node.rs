@@ -8,6 +8,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use stats::rates::DropRates;
 use stats::{DropReason, Drops, NodeSnapshot, UpstreamState};
+use unicode_width::UnicodeWidthStr;
 
 use super::text::{columns, cut, draw_head, draw_text, rows, split_top, title};
 use super::theme::{self, DIM, SELECTED, STRONG};
@@ -76,7 +77,7 @@ fn draw_about(buffer: &mut Buffer, area: Rect, name: &str, node: &Node, scene: &
     let found: Vec<_> =
         scene.state.warnings().iter().filter(|warning| warning.node == name).collect();
     let mut rest = rest;
-    let facts = facts(snapshot, scene);
+    let facts = facts(snapshot, scene, usize::from(area.width));
     if rest.height > 12 && !facts.spans.is_empty() {
         let (line, below) = split_top(rest, 1);
         text::draw(buffer, line, &facts);
@@ -105,14 +106,14 @@ fn draw_about(buffer: &mut Buffer, area: Rect, name: &str, node: &Node, scene: &
 }
 
 /// What only some nodes can say: as much of it as is known.
-fn facts(snapshot: &NodeSnapshot, scene: &Scene<'_>) -> Line<'static> {
+fn facts(snapshot: &NodeSnapshot, scene: &Scene<'_>, width: usize) -> Line<'static> {
     let mut facts = Vec::new();
     if let Some(seen) = &snapshot.seen {
-        let latency = seen.latency_ms.map_or(format::UNKNOWN.to_owned(), |it| {
-            format!("{} p95 {}", format::millis(Some(it.p50)), format::millis(Some(it.p95)))
+        let latency = seen.latency_ms.map_or("latency -".to_owned(), |it| {
+            format!("latency {} p95 {}", format::millis(Some(it.p50)), format::millis(Some(it.p95)))
         });
         facts.push(format!(
-            "seen by {}: latency {latency}, join {}, {}, {} dropped",
+            "{} saw: {latency}, join {}, {}, {} lost",
             format::counted(seen.viewers, "viewer"),
             format::millis(seen.join_ms),
             format::counted(seen.stalls, "stall"),
@@ -134,10 +135,13 @@ fn facts(snapshot: &NodeSnapshot, scene: &Scene<'_>) -> Line<'static> {
         let least = buffers.receive.min(buffers.send);
         facts.push(format!("socket buffers {}", format::bytes(Some(least))));
     }
+    // A fact that has no room is left out whole.
     let mut line = Line::default();
     for fact in facts {
         let between = if line.spans.is_empty() { "" } else { " · " };
-        line.spans.extend([Span::styled(between, DIM), Span::raw(fact)]);
+        if line.width() + between.width() + fact.width() <= width {
+            line.spans.extend([Span::styled(between, DIM), Span::raw(fact)]);
+        }
     }
     line
 }

@@ -59,15 +59,15 @@ const fn column(
 
 /// The table of columns.
 pub const COLUMNS: [Column<Id, NodeSort>; 11] = [
-    Column { grow: 24, ..column(Id::Name, "NODE", 12, false, 0, Some(NodeSort::Name)) },
+    Column { grow: 21, ..column(Id::Name, "NODE", 15, false, 0, Some(NodeSort::Name)) },
     column(Id::State, "STATE", 8, false, 0, Some(NodeSort::State)),
-    column(Id::Viewers, "VIEWERS", 8, true, 0, Some(NodeSort::Viewers)),
+    column(Id::Viewers, "VIEWERS", 7, true, 0, Some(NodeSort::Viewers)),
     column(Id::In, "IN", 5, true, 4, Some(NodeSort::In)),
     column(Id::Out, "OUT", 5, true, 2, Some(NodeSort::Out)),
-    column(Id::Drops, "DROPS/s", 8, true, 1, Some(NodeSort::Drops)),
+    column(Id::Drops, "DROPS/s", 7, true, 1, Some(NodeSort::Drops)),
     column(Id::Reason, "WHY", 8, false, 3, None),
     column(Id::Rtt, "RTT", 5, true, 6, None),
-    column(Id::Hop, "HOP p95", 8, true, 5, Some(NodeSort::Hop)),
+    column(Id::Hop, "HOP p95", 7, true, 5, Some(NodeSort::Hop)),
     column(Id::Upstream, "UPSTREAM", 9, false, 8, None),
     Column { grow: 30, ..column(Id::Spark, "OUT", 4, false, 7, None) },
 ];

@@ -149,14 +149,21 @@ pub fn draw_heads<Id, Key: PartialEq + Copy>(
     columns: &[Fitted<'_, Id, Key>],
     sort: Option<Sort<Key>>,
 ) {
-    draw_cells(buffer, area, columns, |column| match sort {
-        Some(sort) if column.sort == Some(sort.key) => {
+    draw_cells(buffer, area, columns, |column| Cell::styled(column.title, DIM));
+    // The mark may stand in the gap before a column that its title fills.
+    let mut x = area.x;
+    for (column, width) in columns {
+        let sorted = sort.filter(|sort| column.sort == Some(sort.key));
+        if let Some(sort) = sorted {
             // Natural is largest first, or names from A.
             let mark = if sort.reversed { "▲" } else { "▼" };
-            Cell::styled(format!("{mark}{}", column.title), STRONG)
+            let gap = u16::from(column.right && x > area.x);
+            let at = Rect { x: x - gap, width: width + gap, ..area }.intersection(area);
+            let cell = Cell::styled(format!("{mark}{}", column.title), STRONG);
+            draw(buffer, at, &cell.line(usize::from(at.width), column.right));
         }
-        _ => Cell::styled(column.title, DIM),
-    });
+        x = x.saturating_add(width + 1);
+    }
 }
 
 /// Draws one line of a table.

@@ -46,12 +46,12 @@ const COLUMNS: [Column<Id, SessionSort>; 12] = [
     column(Id::Transport, "TRANSPORT", 12, 9, None),
     column(Id::Protocol, "VERSION", 8, 10, None),
     column(Id::Rate, "RATE", 6, 0, Some(SessionSort::Rate)),
-    column(Id::Behind, "BEHIND", 7, 0, Some(SessionSort::Behind)),
-    column(Id::Queue, "QUEUE", 7, 6, Some(SessionSort::Queue)),
-    column(Id::DropRate, "DROPS/s", 8, 1, Some(SessionSort::Drops)),
+    column(Id::Behind, "BEHIND", 6, 0, Some(SessionSort::Behind)),
+    column(Id::Queue, "QUEUE", 6, 6, Some(SessionSort::Queue)),
+    column(Id::DropRate, "DROPS/s", 7, 1, Some(SessionSort::Drops)),
     column(Id::Reason, "WHY", 8, 2, None),
     column(Id::Dropped, "EVER", 6, 7, None),
-    column(Id::Rtt, "RTT", 6, 3, Some(SessionSort::Rtt)),
+    column(Id::Rtt, "RTT", 5, 3, Some(SessionSort::Rtt)),
     column(Id::Age, "AGE", 6, 8, Some(SessionSort::Age)),
 ];
 
