@@ -34,8 +34,8 @@ fn variable(name: &str) -> Option<u64> {
 }
 
 /// Runs a seed; what does not hold, and what happened.
-fn run(seed: u64, start: Instant, told: bool) -> (Vec<String>, Timeline) {
-    let mut world = World::new(seed, start, told);
+fn run(seed: u64, start: Instant, told: bool, ends: bool) -> (Vec<String>, Timeline) {
+    let mut world = World::new(seed, start, told, ends);
     let timeline = world.timeline().clone();
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -46,8 +46,8 @@ fn run(seed: u64, start: Instant, told: bool) -> (Vec<String>, Timeline) {
 }
 
 /// What a person needs to see why a seed fails.
-fn tell(seed: u64, start: Instant) -> String {
-    let (violations, timeline) = run(seed, start, true);
+fn tell(seed: u64, start: Instant, ends: bool) -> String {
+    let (violations, timeline) = run(seed, start, true, ends);
     let violations = match violations.is_empty() {
         true => "(not when run again: something here is not decided by the seed)".to_owned(),
         false => violations.join("\n  "),
@@ -62,11 +62,22 @@ fn start() -> Instant {
 
 #[test]
 fn every_seed_keeps_the_invariants() {
+    check_seeds(false);
+}
+
+#[test]
+#[ignore = "a relay asks publishers of an ended track again while another relay refuses it"]
+fn the_end_of_a_track_reaches_every_viewer() {
+    check_seeds(true);
+}
+
+/// Runs as many seeds as are asked for; `ends`: viewers must hear of a track's end, too.
+fn check_seeds(ends: bool) {
     let start = start();
     if let Some(seed) = variable("WEIR_SIM_SEED") {
-        let told = tell(seed, start);
+        let told = tell(seed, start, ends);
         println!("{told}");
-        assert!(run(seed, start, false).0.is_empty(), "seed {seed} fails");
+        assert!(run(seed, start, false, ends).0.is_empty(), "seed {seed} fails");
         return;
     }
     let seeds = variable("WEIR_SIM_SEEDS").unwrap_or(SEEDS);
@@ -82,7 +93,7 @@ fn every_seed_keeps_the_invariants() {
                     if seed >= first + seeds {
                         return;
                     }
-                    let violations = run(seed, start, false).0;
+                    let violations = run(seed, start, false, ends).0;
                     if !violations.is_empty() {
                         println!("seed {seed}: {}", violations[0]);
                         failed.lock().unwrap_or_else(|e| e.into_inner()).push((seed, violations));
@@ -94,7 +105,7 @@ fn every_seed_keeps_the_invariants() {
     let mut failed = failed.into_inner().unwrap_or_else(|e| e.into_inner());
     failed.sort();
     if let Some((seed, _)) = failed.first() {
-        panic!("{} of {seeds} seeds fail, the first:\n{}", failed.len(), tell(*seed, start));
+        panic!("{} of {seeds} seeds fail, the first:\n{}", failed.len(), tell(*seed, start, ends));
     }
 }
 
@@ -102,7 +113,7 @@ fn every_seed_keeps_the_invariants() {
 fn a_seed_decides_everything() {
     let start = start();
     for seed in 0..20 {
-        let first = run(seed, start, true).1.digest();
-        assert_eq!(run(seed, start, true).1.digest(), first, "seed {seed} ran otherwise");
+        let first = run(seed, start, true, true).1.digest();
+        assert_eq!(run(seed, start, true, true).1.digest(), first, "seed {seed} ran otherwise");
     }
 }

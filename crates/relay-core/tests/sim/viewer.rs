@@ -491,14 +491,14 @@ impl Viewer {
         self.wire.flush(link);
     }
 
-    /// After a calm while all that was published before `until` must be here, and tracks
+    /// After a calm while all that was published before `until` must be here; `ends`: and tracks
     /// that ended before must have ended here.
-    pub(crate) fn judge(&self, until: Instant) {
+    pub(crate) fn judge(&self, until: Instant, ends: bool) {
         for (number, broadcast) in self.tracks.iter().enumerate() {
             let mut watching = self.watching.values().filter(|w| w.track == number);
             if let Some(end) = broadcast.end().filter(|end| *end <= self.timeline.now()) {
                 let long_ago = |at: Instant| at.max(end) < until - LATE;
-                if watching.any(|w| w.established.is_some_and(long_ago)) {
+                if ends && watching.any(|w| w.established.is_some_and(long_ago)) {
                     let what = format!("{} has ended, but not the subscription", broadcast.name);
                     self.timeline.violate(&self.name, what);
                 }

@@ -110,6 +110,8 @@ pub(crate) struct World {
     viewers: Vec<Client<Viewer>>,
     agenda: BTreeMap<(Instant, u64), Plan>,
     next_plan: u64,
+    /// Viewers must hear of a track's end.
+    ends: bool,
     calm: bool,
     over: bool,
     steps: u64,
@@ -135,7 +137,7 @@ fn ms(range: std::ops::Range<u64>, rng: &mut Rng) -> Duration {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, start: Instant, told: bool) -> Self {
+    pub(crate) fn new(seed: u64, start: Instant, told: bool, ends: bool) -> Self {
         let timeline = Timeline::new(start, told);
         let mut rng = Rng::new(seed);
         let count = rng.between(1, 3);
@@ -162,6 +164,7 @@ impl World {
             viewers: Vec::new(),
             agenda: BTreeMap::new(),
             next_plan: 0,
+            ends,
             calm: false,
             over: false,
             steps: 0,
@@ -642,7 +645,7 @@ impl World {
     fn judge(&mut self) {
         let until = self.timeline.now() - Duration::from_millis(400);
         for (_, viewer) in self.viewers.iter().filter_map(|client| client.now.as_ref()) {
-            viewer.judge(until);
+            viewer.judge(until, self.ends);
         }
         for (number, client) in self.viewers.iter().enumerate() {
             if client.now.is_none() && client.lives > 0 && client.name.starts_with("last") {
