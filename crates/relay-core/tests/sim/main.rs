@@ -66,7 +66,6 @@ fn every_seed_keeps_the_invariants() {
 }
 
 #[test]
-#[ignore = "a relay asks publishers of an ended track again while another relay refuses it"]
 fn the_end_of_a_track_reaches_every_viewer() {
     check_seeds(true);
 }

@@ -140,6 +140,7 @@ pub(super) async fn run(
         done: Vec::new(),
         upstream: HashMap::new(),
         ingests: Vec::new(),
+        postponed: HashMap::new(),
         streams_seen: HashMap::new(),
         ending: HashMap::new(),
         announced: HashMap::new(),
@@ -201,6 +202,8 @@ struct Session {
     upstream: HashMap<RequestId, TrackId>,
     /// The subgroups that are being read for them.
     ingests: Vec<Ingest>,
+    /// Updates of them that the peer is not ready for yet.
+    postponed: HashMap<RequestId, Parameters>,
     /// Data streams that came for each.
     streams_seen: HashMap<RequestId, u64>,
     /// Those that PUBLISH_DONE ended while streams were still on their way.

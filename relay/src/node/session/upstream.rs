@@ -1,6 +1,7 @@
 //! Subscriptions at the peer, by our SUBSCRIBE or its PUBLISH, and the streams it sends for them.
 
 use bytes::Bytes;
+use moqt::codec::EncodeError;
 use moqt::{
     Datagram, GroupOrder, Location, Properties, Publish, PublishDone, PublishDoneCode, RequestOk,
     SubgroupHeader, Subscribe, SubscribeOk,
@@ -58,15 +59,34 @@ impl Session {
         let Some(id) = self.upstream_of(track) else { return };
         self.upstream.remove(&id);
         self.streams_seen.remove(&id);
+        self.postponed.remove(&id);
         self.ending.remove(&id);
         self.driver.session_mut().cancel(id, ResetCode::CANCELLED);
         self.stop_ingests(id, track);
     }
 
     pub(super) fn update_upstream(&mut self, track: TrackId, change: Parameters) {
-        let Some(id) = self.upstream_of(track) else { return };
-        if let Err(error) = self.driver.session_mut().update(id, change) {
-            tracing::debug!(session = self.id.0, %error, "no update");
+        if let Some(id) = self.upstream_of(track) {
+            self.update_or_wait(id, change);
+        }
+    }
+
+    /// Sends an update, or keeps it until the peer has answered enough of those before it.
+    fn update_or_wait(&mut self, id: RequestId, change: Parameters) {
+        let change = match self.postponed.remove(&id) {
+            Some(earlier) => Parameters {
+                forward: change.forward.or(earlier.forward),
+                new_group_request: change.new_group_request.max(earlier.new_group_request),
+                ..change
+            },
+            None => change,
+        };
+        match self.driver.session_mut().update(id, change.clone()) {
+            Ok(()) => {}
+            Err(EncodeError::MustWait) => {
+                self.postponed.insert(id, change);
+            }
+            Err(error) => tracing::debug!(session = self.id.0, %error, "no update"),
         }
     }
 
@@ -138,6 +158,9 @@ impl Session {
         id: RequestId,
         result: Result<RequestOk, RequestError>,
     ) {
+        if self.postponed.contains_key(&id) {
+            self.update_or_wait(id, Parameters::default());
+        }
         let track = self.upstream.get(&id).and_then(|track| self.node.track(*track));
         if let (Some(track), Ok(ok)) = (track, result)
             && let Some(largest) = ok.parameters.largest_object
@@ -248,6 +271,7 @@ impl Session {
 
     fn end_upstream(&mut self, id: RequestId, code: PublishDoneCode) {
         self.streams_seen.remove(&id);
+        self.postponed.remove(&id);
         self.ending.remove(&id);
         if let Some(track) = self.upstream.remove(&id) {
             let session = self.id;
@@ -259,6 +283,7 @@ impl Session {
     pub(super) fn break_upstream(&mut self, id: RequestId) {
         let Some(track) = self.upstream.remove(&id) else { return };
         self.streams_seen.remove(&id);
+        self.postponed.remove(&id);
         self.stop_ingests(id, track);
         let session = self.id;
         let error = RequestError::new(RequestErrorCode::INTERNAL_ERROR, "the upstream broke off");
