@@ -153,10 +153,14 @@ pub async fn run(mut replay: Replay, speed: f64, sender: Sender) {
     // An error is only that nobody looks any more.
     let _: Result<(), Closed> = async {
         sender.send(FeedEvent::Connected).await?;
+        // Each line has its time from the beginning on: what one sleep takes too long, the next
+        // ones don't add to.
+        let mut due = tokio::time::Instant::now();
         loop {
             match replay.poll_event() {
                 Ok(Some((pause, event))) => {
-                    tokio::time::sleep(pause.div_f64(speed)).await;
+                    due += pause.div_f64(speed);
+                    tokio::time::sleep_until(due).await;
                     sender.send(event).await?;
                 }
                 Ok(None) => return sender.send(FeedEvent::Ended).await,
