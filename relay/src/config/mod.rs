@@ -55,7 +55,7 @@ struct Args {
     /// The same, the first line of a file: other users of this machine see what is on command lines
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
-    /// Pages that may use the admin API from a browser: https://grafana.example; repeatable
+    /// Pages that may use the admin API from a browser, by scheme, host and port; repeatable
     #[arg(long, value_name = "URL", value_parser = Origin::parse)]
     admin_origin: Vec<Origin>,
     /// Parent: moqt://host:port (raw QUIC) or https://host:port/path (WebTransport); repeat for
