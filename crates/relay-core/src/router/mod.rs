@@ -142,6 +142,11 @@ struct Entry {
     offline_since: Instant,
     /// Sources that refused since the last attempt to find one began.
     refused: BTreeSet<SessionId>,
+    /// When to ask those once more who refused while others have it: a publisher that has just come
+    /// may not have all of its tracks yet.
+    rejoin: Option<Instant>,
+    /// How often that was done since one came.
+    rejoins: u32,
     /// Sources that said that the track is over.
     ended: BTreeSet<SessionId>,
     /// Subscriptions that are served, and whether objects are wanted (FORWARD).
@@ -227,7 +232,7 @@ impl Router {
             .iter()
             .filter(|((id, _), _)| !entry.is_asked_for(*id, &self.relays))
             .map(|(_, waiting)| waiting.until);
-        unanswered.chain(waits).chain(linger).chain(retry).min()
+        unanswered.chain(waits).chain(linger).chain(retry).chain(entry.rejoin).min()
     }
 
     /// The name behind an ID.
@@ -334,6 +339,7 @@ impl Router {
             .collect();
         for name in names {
             self.give_up_unanswered(&name, now);
+            self.ask_once_more(&name, now);
             if let Some(entry) = self.tracks.get_mut(&name)
                 && let Some(missing) = &mut entry.missing
                 && missing.retry.is_some_and(|retry| retry <= now)
@@ -364,6 +370,8 @@ impl Router {
                 missing: Some(Missing::default()),
                 offline_since: now,
                 refused: BTreeSet::new(),
+                rejoin: None,
+                rejoins: 0,
                 ended: BTreeSet::new(),
                 served: BTreeMap::new(),
                 waiting: BTreeMap::new(),

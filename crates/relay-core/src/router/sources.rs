@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// How often a publisher that refused a track is asked again while another has it.
+const REJOINS: u32 = 4;
+
 /// What a SUBSCRIBE of ours must say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -123,11 +126,16 @@ impl Router {
         error: &RequestError,
         now: Instant,
     ) {
+        let retry = self.config.retry;
         let Some((name, entry)) = self.entry_of(track) else { return };
         if !entry.sources.contains_key(&id) {
             return;
         }
         entry.refused.insert(id);
+        if entry.is_live() && entry.rejoin.is_none() && entry.rejoins < REJOINS {
+            entry.rejoin = Some(now + retry.saturating_mul(1 << entry.rejoins));
+            entry.rejoins += 1;
+        }
         self.remove_source(id, &name, now);
         // If nobody else has it, whoever can wait does; the others hear why not.
         if let Some(entry) = self.tracks.get(&name).filter(|entry| entry.missing.is_some()) {
@@ -138,6 +146,23 @@ impl Router {
             self.refuse(&name, error, now);
         }
         self.settle(&name);
+    }
+
+    /// Asks publishers that refused a track which others have, some times and ever less often.
+    pub(super) fn ask_once_more(&mut self, name: &FullTrackName, now: Instant) {
+        let Some(entry) = self.tracks.get_mut(name) else { return };
+        if entry.rejoin.is_none_or(|at| at > now) {
+            return;
+        }
+        entry.rejoin = None;
+        if !entry.is_live() {
+            return;
+        }
+        for id in std::mem::take(&mut entry.refused) {
+            if self.local_publishers(name).contains(&id) {
+                self.ask(id, name, now);
+            }
+        }
     }
 
     /// Gives up on upstreams that did not answer in time.
@@ -338,6 +363,7 @@ impl Router {
             if let Some(entry) = self.tracks.get_mut(&name) {
                 entry.refused.remove(&id);
                 entry.ended.remove(&id);
+                entry.rejoins = 0;
             }
             self.ask(id, &name, now);
         }

@@ -622,3 +622,33 @@ fn a_publisher_that_comes_at_the_same_moment_is_not_too_late() {
     let RouteAction::Reject(VIEWER, 2, error) = &actions[0] else { panic!("{actions:?}") };
     assert_eq!(error.code, RequestErrorCode::DOES_NOT_EXIST);
 }
+
+#[test]
+fn a_publisher_that_has_the_track_a_little_later_is_asked_again_though_another_has_it() {
+    let now = Instant::now();
+    let mut router = watched(now);
+    let second = SessionId(9);
+    router.handle_session(second, Peer::Client, now);
+    router.handle_publish_namespace(second, 0, &ns("live/cam1"), now).unwrap();
+    assert_eq!(drain(&mut router), [subscribe(second)]);
+    router.handle_upstream_error(second, TRACK, &refused(), now);
+    assert_eq!(drain(&mut router), []);
+    let at = router.poll_timeout().unwrap();
+    assert_eq!(at, now + RouterConfig::default().retry);
+    router.handle_timeout(at);
+    assert_eq!(drain(&mut router), [subscribe(second)]);
+    router.handle_upstream_ok(second, TRACK);
+    // One that never has it is not asked for ever.
+    let third = SessionId(10);
+    router.handle_session(third, Peer::Client, at);
+    router.handle_publish_namespace(third, 0, &ns("live"), at).unwrap();
+    let mut asked = 0;
+    loop {
+        asked += drain(&mut router).iter().filter(|a| **a == subscribe(third)).count();
+        router.handle_upstream_error(third, TRACK, &refused(), at);
+        let Some(at) = router.poll_timeout() else { break };
+        router.handle_timeout(at);
+        assert!(asked < 20, "asked for ever");
+    }
+    assert!(asked > 1);
+}
