@@ -81,9 +81,10 @@ impl Pasts {
 
     /// The peer wants no more of this. `false`: it is no request of this kind.
     pub(super) fn cancel(&mut self, id: RequestId) -> bool {
-        for waiting in self.waiting.values_mut() {
+        self.waiting.retain(|_, waiting| {
             waiting.retain(|backfill| !backfill.answer || backfill.stream != id);
-        }
+            !waiting.is_empty()
+        });
         let running = self.running.remove(&id);
         running.map(|running| running.task.abort()).is_some()
     }
