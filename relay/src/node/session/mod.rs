@@ -506,16 +506,22 @@ impl Session {
         Ok(())
     }
 
-    /// The peer leaves. If it is the parent, whoever dialled it dials anew, and this session lasts
-    /// until all that it gave us is had there ("Graceful Subscriber Relay Switchover").
     fn handle_goaway(&mut self, goaway: &GoAway) {
-        let id = self.id;
-        self.node.route(|router, now| router.handle_going_away(id, now));
-        let uri = std::str::from_utf8(&goaway.uri).ok();
-        self.move_to(uri.and_then(|uri| url::Url::parse(uri).ok()), goaway.timeout);
+        self.move_to(transport::goaway_url(goaway), goaway.timeout);
     }
 
+    /// "REDIRECT": the parent says where else it is to be had, so we go there.
+    fn handle_redirect(&mut self, error: &RequestError) {
+        if let Some((Some(to), _)) = transport::redirected(error) {
+            self.move_to(Some(to), 0);
+        }
+    }
+
+    /// The peer leaves. If it is the parent, whoever dialled it dials anew, and this session lasts
+    /// until all that it gave us is had there ("Graceful Subscriber Relay Switchover").
     fn move_to(&mut self, to: Option<url::Url>, timeout_ms: u64) {
+        let id = self.id;
+        self.node.route(|router, now| router.handle_going_away(id, now));
         if self.peer != Peer::Uplink || self.moving.is_some() {
             return;
         }
@@ -525,17 +531,6 @@ impl Session {
         };
         self.moving = Some(Instant::now() + patience);
         self.watch.going_away(to);
-    }
-
-    /// "REDIRECT": the parent says where else it is to be had, so we go there.
-    fn handle_redirect(&mut self, error: &RequestError) {
-        let redirect = error.redirect.as_ref().filter(|_| error.code == RequestErrorCode::REDIRECT);
-        let uri = redirect.and_then(|redirect| std::str::from_utf8(&redirect.uri).ok());
-        if let Some(to) = uri.and_then(|uri| url::Url::parse(uri).ok()) {
-            let id = self.id;
-            self.node.route(|router, now| router.handle_going_away(id, now));
-            self.move_to(Some(to), 0);
-        }
     }
 
     fn handle_request(&mut self, id: RequestId, request: Request) -> Result<(), Error> {
