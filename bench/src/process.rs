@@ -60,6 +60,7 @@ impl Sample {
 /// User and system time out of a `stat` file. The name in it may hold spaces and parentheses.
 fn cpu(stat: &str) -> io::Result<(f64, f64)> {
     let fields = stat.rsplit_once(')').ok_or_else(unreadable)?.1;
+    // After the name the state is field 3 of proc(5); utime and stime are 14 and 15.
     let mut fields = fields.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next().and_then(|ticks| ticks.parse::<f64>().ok());
     let (user, system) = (ticks().ok_or_else(unreadable)?, ticks().ok_or_else(unreadable)?);
