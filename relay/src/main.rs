@@ -27,7 +27,7 @@ fn main() -> std::process::ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .init();
-    match workers::runtime().and_then(|runtime| runtime.block_on(run())) {
+    match workers::runtime(0).and_then(|runtime| runtime.block_on(run())) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -59,8 +59,8 @@ async fn run() -> anyhow::Result<()> {
     let node = Node::new(config, identity.clone(), listeners.len());
     let first = listeners.remove(0);
     let mut workers = Workers::start(&node, listeners)?;
-    let (view, mut over) = (Arc::clone(&node) as Arc<dyn View>, workers.over());
-    workers.spawn("http".into(), move || async move {
+    let view = Arc::clone(&node) as Arc<dyn View>;
+    workers.beside("http", |mut over| async move {
         let over = async move {
             let _ = over.wait_for(|over| *over).await;
         };
@@ -69,7 +69,7 @@ async fn run() -> anyhow::Result<()> {
         }
     })?;
     node.run(first, asked_to_end()).await;
-    workers.end();
+    workers.end().await;
     Ok(())
 }
 

@@ -1,70 +1,80 @@
 //! The threads of a relay: one worker for each core, each with a run-time, a UDP socket and the
 //! sessions that came to it.
 //!
-//! The first worker is the main thread, which also has the sessions to parents and the node's own
-//! chores. What is told over HTTP has a thread of its own, so that it never waits for media, nor
-//! media for it.
+//! The first worker also has the sessions to parents and the node's own chores. What is told over
+//! HTTP has a thread of its own, so that it never waits for media, nor media for it.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use transport::Listener;
 
 use crate::node::{self, Node};
 
-/// A run-time for the thread that it is made on.
-pub(crate) fn runtime() -> anyhow::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build().context("cannot start a run-time")
+/// A run-time with one thread, that of a worker.
+///
+/// It is of the kind that could have several, because that runs next what a task has just woken: a
+/// viewer's packets leave before the next viewer's are written, while they are in the cache. In the
+/// order of waking half of the viewers would get an object a third later.
+pub(crate) fn runtime(worker: usize) -> anyhow::Result<Runtime> {
+    one_thread(&format!("worker-{worker}"), move || node::enter(worker))
 }
 
-/// The workers beside the main thread.
+fn one_thread(name: &str, begin: impl Fn() + Send + Sync + 'static) -> anyhow::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).thread_name(name).on_thread_start(begin).enable_all();
+    builder.build().context("cannot start a thread")
+}
+
+/// What runs beside the first worker.
 pub(crate) struct Workers {
     over: watch::Sender<bool>,
-    threads: Vec<JoinHandle<()>>,
+    running: Vec<(Runtime, JoinHandle<()>)>,
 }
 
 impl Workers {
-    /// Starts a worker for each listener but the first, whose worker the caller is.
+    /// Starts a worker for each listener. Their numbers begin with 1, for the caller is the first.
     pub(crate) fn start(node: &Arc<Node>, listeners: Vec<Listener>) -> anyhow::Result<Self> {
-        let mut workers = Self { over: watch::Sender::new(false), threads: Vec::new() };
+        let mut workers = Self { over: watch::Sender::new(false), running: Vec::new() };
         for (listener, worker) in listeners.into_iter().zip(1..) {
             let (node, over) = (Arc::clone(node), workers.over.subscribe());
-            workers.spawn(format!("worker-{worker}"), move || {
-                node::enter(worker);
-                async move { node.serve(listener, worker, over).await }
-            })?;
+            let serving = async move { node.serve(listener, worker, over).await };
+            workers.spawn(runtime(worker)?, serving);
         }
         Ok(workers)
     }
 
-    /// Runs something on a thread and in a run-time of its own until it ends.
-    pub(crate) fn spawn<F: Future<Output = ()>>(
+    /// Runs something else on a thread of its own until it ends. What it is given becomes true when
+    /// it should.
+    pub(crate) fn beside<F>(
         &mut self,
-        name: String,
-        work: impl FnOnce() -> F + Send + 'static,
-    ) -> anyhow::Result<()> {
-        let runtime = runtime()?;
-        let thread = std::thread::Builder::new().name(name);
-        let thread = thread.spawn(move || runtime.block_on(async { work().await }));
-        self.threads.push(thread.context("cannot start a thread")?);
+        name: &str,
+        work: impl FnOnce(watch::Receiver<bool>) -> F,
+    ) -> anyhow::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let work = work(self.over.subscribe());
+        self.spawn(one_thread(name, || ())?, work);
         Ok(())
     }
 
-    /// Becomes true when all are to end.
-    pub(crate) fn over(&self) -> watch::Receiver<bool> {
-        self.over.subscribe()
+    fn spawn(&mut self, runtime: Runtime, work: impl Future<Output = ()> + Send + 'static) {
+        let running = runtime.spawn(work);
+        self.running.push((runtime, running));
     }
 
     /// Has all of them end, and waits for it.
-    pub(crate) fn end(self) {
+    pub(crate) async fn end(self) {
         self.over.send_replace(true);
-        for thread in self.threads {
-            // A worker that panicked has said so.
-            let _ = thread.join();
+        for (runtime, running) in self.running {
+            // One that panicked has said so.
+            let _ = running.await;
+            runtime.shutdown_background();
         }
     }
 }
