@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use moqt::Version;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -22,6 +22,7 @@ use transport::Identity;
 use super::Moment;
 use super::paced::Reading;
 use super::process::Process;
+use crate::node::{Distribution, WAYS};
 
 pub(super) const BYTES: Option<&Unit> = Some(&Unit::Bytes);
 pub(super) const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
@@ -166,6 +167,7 @@ impl Collector for Figures {
         to.counters("dropped_objects", help, None, dropped(|counts| counts.objects))?;
         let help = "Groups of which a viewer did not get all, by reason";
         to.counters("dropped_groups", help, None, dropped(|counts| counts.groups))?;
+        self.encode_seen(&mut to)?;
         self.encode_upstream(&mut to)
     }
 }
@@ -216,6 +218,23 @@ impl Figures {
             ([("over_seconds", label)], behind().filter(|ms| *ms > limit).count() as u64)
         });
         to.gauges("sessions_behind", "Sessions that are further behind", None, counts)
+    }
+
+    fn encode_seen(&self, to: &mut Sheet<'_, '_>) -> fmt::Result {
+        let seen = &self.moment.seen;
+        let ways = WAYS.iter().zip(seen.viewers);
+        let ways = ways.map(|(way, count)| ([("transport", way.as_str())], count));
+        to.gauges("viewers_reporting", "Viewers who said lately what they see", None, ways)?;
+        let help = "From capture to presentation, as viewers reported it";
+        to.histogram("viewer_latency", help, SECONDS, &seen.latency)?;
+        let help = "From connecting to the first picture, as viewers reported it";
+        to.histogram("viewer_join", help, SECONDS, &seen.join)?;
+        let help = "Times that a viewer's picture stood still";
+        to.counter("viewer_stalls", help, None, seen.stalls)?;
+        let help = "For how long viewers' pictures stood still";
+        to.counter("viewer_stalled", help, SECONDS, seen.stalled.as_secs_f64())?;
+        let help = "Frames that came to a viewer and were not shown";
+        to.counter("viewer_frames_dropped", help, None, seen.frames_dropped)
     }
 
     fn encode_upstream(&self, to: &mut Sheet<'_, '_>) -> fmt::Result {
@@ -295,6 +314,18 @@ impl Sheet<'_, '_> {
     {
         let metric = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         ConstGauge::new(value).encode(metric)
+    }
+
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        values: &Distribution,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Histogram)?;
+        let (sum, count) = (values.sum, values.count());
+        metric.encode_histogram::<NoLabelSet>(sum, count, &values.buckets(), None)
     }
 
     pub(super) fn counter<V>(

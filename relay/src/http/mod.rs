@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use transport::Identity;
 
 use crate::config::{AdminAccess, Config};
-use crate::node::Drain;
+use crate::node::{Drain, SeenFigures};
 use gate::Gate;
 use paced::Paced;
 
@@ -50,6 +50,8 @@ pub(crate) trait View: Send + Sync + 'static {
     fn tree(&self) -> stats::Tree;
     /// Payload that is kept for viewers who join, over all tracks.
     fn cached_bytes(&self) -> u64;
+    /// What its viewers reported.
+    fn seen(&self) -> SeenFigures;
     /// What can be watched here now.
     fn broadcasts(&self) -> Vec<BroadcastInfo>;
     /// Whether it listens and its upstream (if any) is connected; if not, why not.
@@ -73,6 +75,7 @@ pub(crate) struct BroadcastInfo {
 struct Moment {
     tree: stats::Tree,
     cached_bytes: u64,
+    seen: SeenFigures,
     ready: Result<(), String>,
 }
 
@@ -96,6 +99,7 @@ impl Figures {
         let moment = move || Moment {
             tree: told.tree(),
             cached_bytes: told.cached_bytes(),
+            seen: told.seen(),
             ready: told.ready(),
         };
         Self {

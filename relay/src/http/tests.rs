@@ -109,6 +109,16 @@ impl View for Fake {
         777
     }
 
+    fn seen(&self) -> SeenFigures {
+        let mut seen = SeenFigures { viewers: [2, 0, 0, 1], stalls: 3, ..SeenFigures::default() };
+        seen.stalled = Duration::from_millis(4500);
+        seen.frames_dropped = 60;
+        for seconds in [0.09, 0.1, 0.12, 99.0] {
+            seen.latency.record(seconds);
+        }
+        seen
+    }
+
     fn broadcasts(&self) -> Vec<BroadcastInfo> {
         self.wait();
         vec![BroadcastInfo { name: "live/cam1".into(), viewers: 3 }]

@@ -5,6 +5,7 @@
 //! * `fetch` answers a request for objects of the past.
 //! * `uplink` keeps the session to the parent alive.
 //! * `feed` reports this node up the tree and gathers the reports from below.
+//! * `viewers` takes what viewers report; `seen` puts that together.
 //! * `snapshot` puts the figures together.
 //!
 //! Locks are held for as long as a state machine's step takes, never across an await. Order where
@@ -13,9 +14,11 @@
 mod feed;
 mod fetch;
 mod ingest;
+mod seen;
 mod session;
 mod snapshot;
 mod uplink;
+mod viewers;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,8 +34,11 @@ use tokio::sync::{Notify, mpsc};
 use transport::{Endpoint, Identity};
 
 use crate::config::Config;
+use seen::Seen;
 use session::{Ask, SessionInfo};
 use snapshot::{Children, Totals, UplinkStatus};
+
+pub(crate) use seen::{Distribution, SeenFigures, WAYS};
 
 /// How long peers have to leave when the node ends.
 const LEAVE: Duration = Duration::from_millis(1500);
@@ -70,6 +76,7 @@ pub(crate) struct Node {
     totals: Totals,
     uplinks: Mutex<Vec<UplinkStatus>>,
     children: Mutex<Children>,
+    seen: Mutex<Seen>,
     /// Set once, when everyone is to leave.
     draining: OnceLock<Drain>,
 }
@@ -139,6 +146,7 @@ impl Node {
             totals: Totals::default(),
             uplinks: Mutex::new(uplinks),
             children: Mutex::default(),
+            seen: Mutex::default(),
             draining: OnceLock::new(),
             config,
         })
@@ -384,6 +392,11 @@ impl Node {
         };
         let mut tracks = self.tracks.write().unwrap_or_else(PoisonError::into_inner);
         tracks.insert(id, Arc::new(track));
+    }
+
+    /// What viewers reported.
+    pub(crate) fn seen(&self) -> SeenFigures {
+        lock(&self.seen).figures(Instant::now())
     }
 
     fn policy(&self) -> Policy {

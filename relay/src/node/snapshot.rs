@@ -187,6 +187,7 @@ impl Node {
             drops: books.drops,
             tracks: self.track_snapshots(),
             sessions,
+            seen: lock(&self.seen).snapshot(Instant::now()),
             certificate_expires: jiff::Timestamp::try_from(self.identity.expires()).ok(),
             ..NodeSnapshot::default()
         }

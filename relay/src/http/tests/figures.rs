@@ -44,6 +44,11 @@ async fn every_metric_of_the_older_format_has_a_type_and_a_help() {
     let mut count = 0;
     for name in samples.map(|line| line.split(['{', ' ']).next().unwrap()) {
         count += 1;
+        // A histogram's samples stand under its name.
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let name = base
+            .filter(|base| text.contains(&format!("# TYPE {base} histogram\n")))
+            .unwrap_or(name);
         for what in ["TYPE", "HELP"] {
             assert!(text.contains(&format!("# {what} {name} ")), "{what} of {name}: {text}");
         }
@@ -138,6 +143,29 @@ async fn sessions_are_counted_by_how_far_behind_they_are() {
         "weir_nodes{state=\"ok\"} 1",
         "weir_upstream_state{rank=\"1\",url=\"https://root.example/\",state=\"connected\"} 1",
         "weir_node_info{node=\"edge-1\",parent=\"\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn what_viewers_saw_is_told_in_histograms_and_totals() {
+    let relay = Running::start().await;
+    let text = get(relay.admin, "/metrics").await.body;
+    for line in [
+        "weir_viewers_reporting{transport=\"webtransport\"} 2",
+        "weir_viewers_reporting{transport=\"websocket\"} 0",
+        "weir_viewers_reporting{transport=\"unknown\"} 1",
+        "weir_viewer_latency_seconds_bucket{le=\"0.05\"} 0",
+        "weir_viewer_latency_seconds_bucket{le=\"0.1\"} 2",
+        "weir_viewer_latency_seconds_bucket{le=\"0.15\"} 3",
+        "weir_viewer_latency_seconds_bucket{le=\"10.0\"} 3",
+        "weir_viewer_latency_seconds_bucket{le=\"+Inf\"} 4",
+        "weir_viewer_latency_seconds_count 4",
+        "weir_viewer_join_seconds_count 0",
+        "weir_viewer_stalls_total 3",
+        "weir_viewer_stalled_seconds_total 4.5",
+        "weir_viewer_frames_dropped_total 60",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}: {text}");
     }

@@ -32,6 +32,7 @@ use self::names::{Followed, Watched};
 use self::past::Pasts;
 use self::serve::{Served, Stream, Winding};
 use self::upstream::{Ending, Fault, Ingest};
+use super::viewers::Reports;
 use super::{Mail, Node, SharedTrack, Signal, lock};
 
 pub(super) use past::{Answer, Ask, AskedStream};
@@ -149,6 +150,7 @@ pub(super) async fn run(
         namespaces: None,
         pasts: Pasts::default(),
         asked: HashMap::new(),
+        reports: Reports::new(Arc::clone(&node), Instant::now()),
         tick: Box::pin(tokio::time::sleep(TICK)),
         // At the first poll.
         tick_due: Instant::now(),
@@ -220,6 +222,8 @@ struct Session {
     pasts: Pasts,
     /// What other sessions asked the peer through us.
     asked: HashMap<RequestId, mpsc::UnboundedSender<AskedStream>>,
+    /// What its viewer saw.
+    reports: Reports,
     tick: Pin<Box<tokio::time::Sleep>>,
     tick_due: Instant,
     ticks: u32,
@@ -583,6 +587,9 @@ impl Session {
             self.handle_offer_response(id, response);
         } else if self.asked.contains_key(&id) {
             self.handle_asked_response(id, response);
+        } else if self.reports.is(id) {
+            // PUBLISH_DONE.
+            self.reports.end();
         } else {
             self.handle_names_response(id, response);
         }
@@ -596,6 +603,8 @@ impl Session {
             self.break_upstream(id);
         } else if let Some(asker) = self.asked.get(&id) {
             let _ = asker.send(AskedStream::Ended(code));
+        } else if self.reports.is(id) {
+            self.reports.end();
         } else if !self.pasts.cancel(id) {
             self.end_names(id);
         }
