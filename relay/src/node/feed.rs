@@ -201,6 +201,5 @@ impl Feed {
 }
 
 fn unix_ms() -> u64 {
-    let now = std::time::SystemTime::now();
-    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    transport::clock::unix_us() / 1000
 }

@@ -5,12 +5,14 @@
 //! * `fetch` answers a request for objects of the past.
 //! * `uplink` keeps the session to the parent alive.
 //! * `feed` reports this node up the tree and gathers the reports from below.
+//! * `clock` tells the time, and knows how other nodes' clocks run.
 //! * `viewers` takes what viewers report; `seen` puts that together.
 //! * `snapshot` puts the figures together.
 //!
 //! Locks are held for as long as a state machine's step takes, never across an await. Order where
 //! two are needed: router, then tracks.
 
+mod clock;
 mod feed;
 mod fetch;
 mod ingest;
@@ -34,6 +36,7 @@ use tokio::sync::{Notify, mpsc};
 use transport::{Endpoint, Identity};
 
 use crate::config::Config;
+use clock::Clocks;
 use seen::Seen;
 use session::{Ask, SessionInfo};
 use snapshot::{Children, Totals, UplinkStatus};
@@ -76,6 +79,7 @@ pub(crate) struct Node {
     totals: Totals,
     uplinks: Mutex<Vec<UplinkStatus>>,
     children: Mutex<Children>,
+    clocks: Clocks,
     seen: Mutex<Seen>,
     /// Set once, when everyone is to leave.
     draining: OnceLock<Drain>,
@@ -146,6 +150,7 @@ impl Node {
             totals: Totals::default(),
             uplinks: Mutex::new(uplinks),
             children: Mutex::default(),
+            clocks: Clocks::new(),
             seen: Mutex::default(),
             draining: OnceLock::new(),
             config,
@@ -162,6 +167,7 @@ impl Node {
             tokio::spawn(Arc::clone(self).watch_timeouts()),
             tokio::spawn(feed::run(Arc::clone(self))),
             tokio::spawn(uplink::run(Arc::clone(self))),
+            tokio::spawn(clock::run(Arc::clone(self))),
             tokio::spawn(Arc::clone(self).renew_certificate()),
             tokio::spawn(Arc::clone(self).tidy_tracks()),
         ];

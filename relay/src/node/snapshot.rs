@@ -163,6 +163,7 @@ impl Node {
         let connected = uplinks.iter().find(|uplink| uplink.state == UpstreamState::Connected);
         let lost = !uplinks.is_empty() && connected.is_none();
         let draining = self.draining.get().is_some();
+        let clock = self.clocks.offset_to_parent().filter(|_| connected.is_some());
         NodeSnapshot {
             node: self.config.node.clone(),
             parent: connected.and_then(|uplink| uplink.parent.clone()),
@@ -189,6 +190,8 @@ impl Node {
             sessions,
             seen: lock(&self.seen).snapshot(Instant::now()),
             certificate_expires: jiff::Timestamp::try_from(self.identity.expires()).ok(),
+            clock_offset_ms: clock.map(|(offset, _)| offset),
+            clock_error_ms: clock.map(|(_, error)| error),
             ..NodeSnapshot::default()
         }
     }

@@ -500,6 +500,7 @@ impl Session {
             self.driver.connection().allow_streams(PUBLISHER_STREAMS);
         }
         self.watch.ready(setup);
+        self.node.clocks.meet(self.id, self.peer, setup);
         let (id, peer) = (self.id, self.peer);
         self.node.route(|router, now| router.handle_session(id, peer, now));
         if peer == Peer::Uplink {
@@ -625,6 +626,7 @@ impl Session {
         self.node.totals.absorb(self.outbox.books());
         lock(&self.node.sessions).remove(&self.id);
         lock(&self.node.mailboxes).remove(&self.id);
+        self.node.clocks.part(self.id);
         let id = self.id;
         self.node.route(|router, now| router.handle_session_closed(id, now));
         self.driver.connection().close(SessionCode::NO_ERROR, "");
