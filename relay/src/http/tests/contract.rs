@@ -224,6 +224,12 @@ fn the_description_knows_every_word_of_the_api() {
             ..snapshot().upstream[0].clone()
         }],
         tracks: vec![stats::TrackSnapshot { largest: Some([1, 2]), ..Default::default() }],
+        seen: Some(stats::SeenSnapshot {
+            latency_ms: Some(stats::Percentiles::default()),
+            latency_error_ms: Some(0.5),
+            join_ms: Some(200.0),
+            ..Default::default()
+        }),
         sessions: vec![stats::SessionSnapshot {
             age_s: Some(1.5),
             rtt_ms: Some(1.5),
@@ -242,6 +248,8 @@ fn the_description_knows_every_word_of_the_api() {
         ("Upstream", &shown["upstream"][0]),
         ("Track", &shown["tracks"][0]),
         ("Session", &shown["sessions"][0]),
+        ("Seen", &shown["seen"]),
+        ("Percentiles", &shown["seen"]["latency_ms"]),
     ] {
         for name in schemas[schema]["properties"].as_object().unwrap().keys() {
             assert!(shown.get(name).is_some(), "{schema}: {name} is never there");
