@@ -37,7 +37,6 @@ describe.each([
     const opened = open(codec);
     const log: string[] = [];
     const publication = opened.session.publish(track, {
-      handleAccepted: () => log.push("accepted"),
       handleEnd: (error) => log.push(error ? `refused ${error.code}` : "ended"),
     });
     await settle();
@@ -56,14 +55,14 @@ describe.each([
   }
 
   test("offers the track, and sends each group as a stream of its own", async () => {
-    const { peer, request, publication, log } = await published();
+    const { peer, request, publication } = await published();
     expect(request.messages).toEqual([
       { kind: "publish", requestId: 0n, track, trackAlias: 0n, parameters: {}, trackProperties: [] },
     ]);
+    expect(publication.ready).toBe(false);
     publication.send(1n, text("too early"));
     request.answer(ok);
     await settle();
-    expect(log).toEqual(["accepted"]);
     for (const [group, payload] of [
       [7n, "one"],
       [8n, ""],
@@ -118,7 +117,7 @@ describe.each([
     await settle();
     end(request);
     await settle();
-    expect(log).toEqual(["accepted", "ended"]);
+    expect(log).toEqual(["ended"]);
     expect(closed).toEqual([]);
   });
 

@@ -8,8 +8,6 @@ import { cancelReason, type Reader, streamReader } from "./streams";
 import type { BidirectionalStream } from "./transport";
 
 export interface PublicationEvents {
-  /** The subscriber wants it. */
-  handleAccepted(): void;
   /** It is over: refused, or (undefined) ended later. Once, and nothing after it. */
   handleEnd(refusal: RequestError | undefined): void;
 }
@@ -99,8 +97,7 @@ export class Publication {
       case "request-ok":
         if (this.#state !== "pending") break;
         this.#state = "established";
-        this.#heed(message.parameters);
-        return this.#events.handleAccepted();
+        return this.#heed(message.parameters);
       case "request-error":
         if (this.#state !== "pending") break;
         return this.#finish(message);

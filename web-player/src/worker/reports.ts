@@ -124,7 +124,6 @@ export class Reporter {
 
   #begin(session: ReportSession): void {
     const publication = session.publish(fullTrackName(`weir/viewers/${this.#digits()}`, "report"), {
-      handleAccepted: () => undefined,
       handleEnd: () => {
         this.#unwilling.add(session);
       },
