@@ -12,8 +12,8 @@ const scope = useScope();
 const REPORTED_MS = 15_000;
 /** The publisher's clock is ahead of everybody else's. */
 const AHEAD_MS = 5000;
-/** What a canvas is read at lags behind what is painted, by a frame or two. */
-const READING_MS = 100;
+/** A busy machine's latency moves by so much from one look to the next: little beside the clocks' lead. */
+const MOVES_MS = 400;
 
 describe("what a viewer saw", () => {
   test("comes back to the relay, right though the clocks are five seconds apart", async () => {
@@ -36,13 +36,13 @@ describe("what a viewer saw", () => {
     const { stats } = await viewer.player();
     report("measured, ms", { measured, shown: stats.latencyMs, bound: stats.latencyErrorMs });
     expect(stats.latencyErrorMs).not.toBeNull();
-    expect(Math.abs(stats.latencyMs - measured)).toBeLessThan((stats.latencyErrorMs ?? 0) + READING_MS);
+    expect(Math.abs(stats.latencyMs - measured)).toBeLessThan((stats.latencyErrorMs ?? 0) + MOVES_MS);
 
     expect(seen.viewers).toBe(1);
     expect(seen.latency_error_ms).toBeGreaterThan(0);
     expect(seen.latency_error_ms).toBeLessThan(1000);
     expect(Math.abs((seen.latency_ms?.p50 ?? 0) - measured)).toBeLessThan(
-      (seen.latency_error_ms ?? 0) + READING_MS,
+      (seen.latency_error_ms ?? 0) + MOVES_MS,
     );
     expect(seen.join_ms).toBe(stats.joinMs);
     expect(seen.stalled_ms).toBeLessThanOrEqual(stats.stalledMs);
