@@ -61,6 +61,33 @@ describe("what a viewer saw", () => {
     });
   });
 
+  test("of a relay that went away is told when it is back, once", async () => {
+    const relay = await Relay.start(scope(), "relay");
+    startPublisher(scope(), relay, "test:");
+    await relay.offers("live/test");
+    const viewer = await Viewer.open(scope(), await openBrowser(scope()), relay, "live/test");
+    const reported = () =>
+      until("a report", REPORTED_MS, async () => {
+        const { seen } = await relay.snapshot();
+        return seen?.viewers === 1 && seen;
+      });
+    expect((await reported()).join_ms).toBeGreaterThan(0);
+    const before = (await viewer.player()).stats;
+
+    await relay.kill();
+    await pause(3000);
+    await relay.restart();
+    await viewer.nextSight(30_000, Date.now());
+    const seen = await reported();
+    const after = (await viewer.player()).stats;
+    report("the gap", { seen, shown_ms: after.stalledMs - before.stalledMs });
+    expect(seen.stalls).toBe(after.stalls - before.stalls);
+    expect(seen.stalled_ms).toBeGreaterThan(2000);
+    expect(seen.stalled_ms).toBeLessThanOrEqual(after.stalledMs - before.stalledMs);
+    // It had joined before.
+    expect(seen.join_ms).toBeUndefined();
+  });
+
   test("stays with who does not want to tell", async () => {
     const relay = await Relay.start(scope(), "relay");
     startPublisher(scope(), relay, "test:");
