@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 /// How fast two clocks may drift apart, in parts of a million.
 const DRIFT_PPM: u64 = 100;
 /// Answers that are kept.
-const ANSWERS: usize = 8;
+const ANSWERS: usize = 16;
 
 /// One answer to "what time is it?". Own times are microseconds of a clock that never jumps, from
 /// any beginning.

@@ -130,8 +130,28 @@ impl Clocks {
         Some((offset as f64 / 1e3, parent.error_us as f64 / 1e3))
     }
 
+    /// A clock as the one shows it now who knows it best.
+    pub(super) fn best(&self, asked: &Asked, now: Instant) -> Option<RemoteClock> {
+        let now_us = self.micros(now);
+        let known = lock(&self.known);
+        let clocks = known.clocks.get(asked)?.values().map(|watched| &watched.clock);
+        let best = clocks.filter_map(|clock| Some((clock.at(now_us)?.error_us, clock)));
+        best.min_by_key(|(error, _)| *error).map(|(_, clock)| clock.clone())
+    }
+
+    /// A clock as this session's peer shows it.
+    pub(super) fn of_session(&self, id: SessionId, asked: &Asked) -> Option<RemoteClock> {
+        lock(&self.known).watched(id, asked).map(|watched| watched.clock.clone())
+    }
+
+    /// The name of the relay that this session leads to, if it is one of ours.
+    pub(super) fn relay(&self, id: SessionId) -> Option<String> {
+        let known = lock(&self.known);
+        known.peers.get(&id).filter(|kin| kin.peer != Peer::Client)?.node.clone()
+    }
+
     /// Microseconds of our own time that never jumps.
-    fn micros(&self, at: Instant) -> u64 {
+    pub(super) fn micros(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.start).as_micros() as u64
     }
 
@@ -212,27 +232,31 @@ pub(super) async fn run(node: Arc<Node>) {
 }
 
 impl Node {
-    /// Whose clocks are of interest, and where they are to be asked for.
+    /// Whose clocks are of interest, and where they are to be asked for: those of our parents, of
+    /// the relays that we have something from, and those that broadcasts are captured by.
     fn clocks_wanted(&self) -> HashSet<(SessionId, Asked)> {
-        let mut wanted: HashSet<_> = {
-            let known = lock(&self.clocks.known);
-            let uplinks = known.peers.iter().filter(|(_, kin)| kin.peer == Peer::Uplink);
-            uplinks.map(|(id, _)| (*id, Asked::Own)).collect()
-        };
-        let router = lock(&self.router);
+        let mut wanted = HashSet::new();
         let mut last = None;
-        for (_, name, source) in router.live_sources() {
+        for (_, name, source) in lock(&self.router).live_sources() {
             let namespace = name.namespace();
             // Tracks of one broadcast follow each other, most often from one source.
-            if is_reserved(namespace) || last == Some((namespace, source)) {
+            if is_reserved(namespace) || last.as_ref() == Some(&(namespace.clone(), source)) {
                 continue;
             }
-            last = Some((namespace, source));
+            last = Some((namespace.clone(), source));
             wanted.insert((source, Asked::Broadcast(namespace.clone())));
             if wanted.len() >= MAX_BROADCASTS {
                 break;
             }
         }
+        let sources: HashSet<_> = wanted.iter().map(|(source, _)| *source).collect();
+        let known = lock(&self.clocks.known);
+        let relays = known.peers.iter().filter(|(id, kin)| match kin.peer {
+            Peer::Uplink => true,
+            Peer::Node => sources.contains(id),
+            Peer::Client => false,
+        });
+        wanted.extend(relays.map(|(id, _)| (*id, Asked::Own)));
         wanted
     }
 
@@ -271,6 +295,6 @@ impl Node {
 }
 
 /// Whether a namespace is for relays among themselves.
-fn is_reserved(namespace: &moqt::Namespace) -> bool {
+pub(super) fn is_reserved(namespace: &moqt::Namespace) -> bool {
     namespace.fields().first().is_some_and(|first| &first[..] == b"weir")
 }

@@ -7,19 +7,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use moqt::{
-    FullTrackName, ObjectHeader, ObjectStatus, Properties, RequestId, SubgroupHeader, SubgroupId,
-    property,
-};
-use relay_core::{Peer, RouteAction, SessionId, TrackId};
+use moqt::{FullTrackName, Properties, RequestId, property};
+use relay_core::{Peer, RouteAction, TrackId};
 use stats::NodeSnapshot;
-use transport::CANONICAL;
 
-use super::{Mail, Node, SharedTrack, lock, report_namespace};
+use super::{Mail, Node, SELF, SharedTrack, arrivals, lock, report_namespace};
 
-/// This node itself, among its sessions.
-const SELF: SessionId = SessionId(0);
 /// The track a node's report is.
 const TRACK: &str = "snapshot";
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -85,6 +78,11 @@ impl Feed {
                 self.node.route(|router, _| router.handle_upstream_ok(SELF, track));
                 self.report();
             }
+            RouteAction::Subscribe(_, track, wanted)
+                if &wanted.name.name()[..] == arrivals::TRACK.as_bytes() =>
+            {
+                self.node.begin_arrivals(track);
+            }
             RouteAction::Subscribe(_, track, wanted) => {
                 let error = moqt::RequestError::new(
                     moqt::RequestErrorCode::DOES_NOT_EXIST,
@@ -94,8 +92,9 @@ impl Feed {
                     router.handle_upstream_error(SELF, track, &error, now);
                 });
             }
-            RouteAction::Unsubscribe(_, track) if self.reporting == Some(track) => {
-                self.reporting = None;
+            RouteAction::Unsubscribe(_, track) => {
+                self.reporting.take_if(|reporting| *reporting == track);
+                self.node.end_arrivals(track);
             }
             RouteAction::Accept(_, request, track) => {
                 if let Some(report) = self.below.get_mut(&request) {
@@ -168,35 +167,8 @@ impl Feed {
     fn report(&mut self) {
         let Some(track) = self.reporting.and_then(|id| self.node.track(id)) else { return };
         let Ok(payload) = serde_json::to_vec(&self.node.report()) else { return };
-        let now = Instant::now();
-        let header = SubgroupHeader {
-            track_alias: 0,
-            group: self.group,
-            subgroup: SubgroupId::Known(0),
-            priority: None,
-            properties: false,
-            end_of_group: true,
-            first_object: true,
-        };
-        let mut state = track.write();
-        let mut head = BytesMut::new();
-        ObjectHeader {
-            id: 0,
-            previous: None,
-            properties: None,
-            payload: payload.len() as u64,
-            status: ObjectStatus::Normal,
-        }
-        .encode(&mut head, CANONICAL.int_coding());
-        if let Ok(Some(feed)) = state.open(SELF, header, now) {
-            // Our own bytes cannot break the protocol.
-            let _ = state.append(feed, head.freeze(), now);
-            let _ = state.append(feed, Bytes::from(payload), now);
-            let _ = state.finish(feed, now);
-        }
-        drop(state);
+        track.write_own(self.group, payload.into());
         self.group += 1;
-        track.wake();
     }
 }
 

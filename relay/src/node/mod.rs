@@ -7,14 +7,18 @@
 //! * `feed` reports this node up the tree and gathers the reports from below.
 //! * `clock` tells the time, and knows how other nodes' clocks run.
 //! * `viewers` takes what viewers report; `seen` puts that together.
+//! * `arrivals` compares when objects came to the relay before us and to us.
+//! * `figures` is what people are told of one track.
 //! * `snapshot` puts the figures together.
 //!
 //! Locks are held for as long as a state machine's step takes, never across an await. Order where
 //! two are needed: router, then tracks.
 
+mod arrivals;
 mod clock;
 mod feed;
 mod fetch;
+mod figures;
 mod ingest;
 mod seen;
 mod session;
@@ -27,22 +31,30 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
-use moqt::{AuthToken, FullTrackName, Namespace, Setup};
+use moqt::{
+    AuthToken, FullTrackName, Namespace, ObjectHeader, ObjectStatus, Setup, SubgroupHeader,
+    SubgroupId,
+};
 use relay_core::{
     CacheLimits, Peer, Policy, RouteAction, Router, RouterConfig, SessionId, Track, TrackId,
 };
 use tokio::sync::{Notify, mpsc};
-use transport::{Endpoint, Identity};
+use transport::{CANONICAL, Endpoint, Identity};
 
 use crate::config::Config;
+use arrivals::Arrivals;
 use clock::Clocks;
+use figures::TrackFigures;
 use seen::Seen;
 use session::{Ask, SessionInfo};
 use snapshot::{Children, Totals, UplinkStatus};
 
 pub(crate) use seen::{Distribution, SeenFigures, WAYS};
 
+/// This node itself, among its sessions.
+const SELF: SessionId = SessionId(0);
 /// How long peers have to leave when the node ends.
 const LEAVE: Duration = Duration::from_millis(1500);
 /// How often tracks are looked at though nothing comes.
@@ -81,6 +93,7 @@ pub(crate) struct Node {
     children: Mutex<Children>,
     clocks: Clocks,
     seen: Mutex<Seen>,
+    arrivals: Arrivals,
     /// Set once, when everyone is to leave.
     draining: OnceLock<Drain>,
 }
@@ -99,7 +112,7 @@ pub(crate) struct SharedTrack {
     name: FullTrackName,
     state: RwLock<Track>,
     watchers: Mutex<HashMap<SessionId, Arc<Signal>>>,
-    bytes_out: AtomicU64,
+    figures: Mutex<TrackFigures>,
     /// What its publishers say contradicts itself: nothing of it is passed on any more.
     malformed: AtomicBool,
     /// For tasks that wait for more of it.
@@ -113,6 +126,38 @@ impl SharedTrack {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Track> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes an object of our own, in a group of its own.
+    fn write_own(&self, group: u64, payload: Bytes) {
+        let now = Instant::now();
+        let header = SubgroupHeader {
+            track_alias: 0,
+            group,
+            subgroup: SubgroupId::Known(0),
+            priority: None,
+            properties: false,
+            end_of_group: true,
+            first_object: true,
+        };
+        let mut head = BytesMut::new();
+        ObjectHeader {
+            id: 0,
+            previous: None,
+            properties: None,
+            payload: payload.len() as u64,
+            status: ObjectStatus::Normal,
+        }
+        .encode(&mut head, CANONICAL.int_coding());
+        let mut state = self.write();
+        if let Ok(Some(feed)) = state.open(SELF, header, now) {
+            // Our own bytes cannot break the protocol.
+            let _ = state.append(feed, head.freeze(), now);
+            let _ = state.append(feed, payload, now);
+            let _ = state.finish(feed, now);
+        }
+        drop(state);
+        self.wake();
     }
 
     /// Something arrived.
@@ -145,13 +190,14 @@ impl Node {
             mailboxes: Mutex::default(),
             tracks: RwLock::default(),
             sessions: Mutex::default(),
-            // 0 is this node itself, see `feed`.
+            // 0 is this node itself.
             next_session: AtomicU64::new(1),
             totals: Totals::default(),
             uplinks: Mutex::new(uplinks),
             children: Mutex::default(),
             clocks: Clocks::new(),
             seen: Mutex::default(),
+            arrivals: Arrivals::default(),
             draining: OnceLock::new(),
             config,
         })
@@ -168,6 +214,7 @@ impl Node {
             tokio::spawn(feed::run(Arc::clone(self))),
             tokio::spawn(uplink::run(Arc::clone(self))),
             tokio::spawn(clock::run(Arc::clone(self))),
+            tokio::spawn(arrivals::run(Arc::clone(self))),
             tokio::spawn(Arc::clone(self).renew_certificate()),
             tokio::spawn(Arc::clone(self).tidy_tracks()),
         ];
@@ -392,7 +439,7 @@ impl Node {
             name: name.clone(),
             state: RwLock::new(Track::new(limits)),
             watchers: Mutex::default(),
-            bytes_out: AtomicU64::new(0),
+            figures: Mutex::default(),
             malformed: AtomicBool::new(false),
             changed: Notify::new(),
         };

@@ -347,15 +347,19 @@ impl Session {
     }
 
     fn publish_figures(&mut self, now: Instant) {
-        for (id, bytes) in self.outbox.take_track_bytes().collect::<Vec<_>>() {
-            if let Some(track) = self.tracks.get(&id) {
-                track.bytes_out.fetch_add(bytes, Ordering::Relaxed);
-            }
-        }
         let guards: HashMap<_, _> =
             self.tracks.iter().map(|(id, track)| (*id, track.read())).collect();
-        let (queued, behind) = self.outbox.backlog(|id| guards.get(&id).map(|guard| &**guard), now);
+        let held = |id: TrackId| guards.get(&id).map(|guard| &**guard);
+        let (queued, behind) = self.outbox.backlog(held, now);
+        let books: Vec<_> = self.outbox.take_track_books(held).collect();
         drop(guards);
+        for (id, books) in books {
+            // It may have been unsubscribed from meanwhile.
+            let track = self.tracks.get(&id).cloned().or_else(|| self.node.track(id));
+            if let Some(track) = track {
+                lock(&track.figures).absorb(&books);
+            }
+        }
         let mut state = lock(&self.info.state);
         state.books = self.outbox.books().clone();
         (state.queued, state.behind) = (queued, behind);
