@@ -35,8 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const FORGET: Duration = Duration::from_secs(10);
 /// Broadcasts whose clocks are asked for, at most.
 const MAX_BROADCASTS: usize = 512;
-/// How our programs begin to say what they are.
-const KIN: &[u8] = b"weir-";
+/// How the programs that answer say what they are ("MOQT IMPLEMENTATION").
+const KIN: [&[u8]; 2] = [b"weir-relay/", b"weir-publisher/"];
 
 /// All that is known of clocks.
 pub(super) struct Clocks {
@@ -82,7 +82,8 @@ impl Clocks {
 
     /// A session began.
     pub(super) fn meet(&self, id: SessionId, peer: Peer, setup: &Setup) {
-        if setup.implementation.as_ref().is_some_and(|name| name.starts_with(KIN)) {
+        let implementation = setup.implementation.as_deref().unwrap_or_default();
+        if KIN.iter().any(|name| implementation.starts_with(name)) {
             let node = setup.node.as_ref().map(|name| String::from_utf8_lossy(name).into_owned());
             lock(&self.known).peers.insert(id, Kin { peer, node });
         }
