@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use config::{Certificate, Config, ConfigError};
 use http::{BroadcastInfo, View};
-use node::{Drain, Node, SeenFigures};
+use node::{Distribution, Drain, Node, SeenFigures};
 use transport::{Endpoint, EndpointOptions, Identity};
 
 /// Exit code for wrong usage or configuration.
@@ -99,6 +99,10 @@ impl View for Node {
 
     fn cached_bytes(&self) -> u64 {
         Node::cached_bytes(self)
+    }
+
+    fn hop_latency(&self) -> Distribution {
+        Node::hop_latency(self)
     }
 
     fn seen(&self) -> SeenFigures {

@@ -37,7 +37,7 @@ pub use backoff::Backoff;
 pub use client_tls::{ClientTls, Fingerprint};
 pub use connection::{Connection, PathStats};
 pub use driver::{Driver, DriverEvent};
-pub use endpoint::{Endpoint, EndpointConfig, EndpointOptions, Incoming};
+pub use endpoint::{Endpoint, EndpointConfig, EndpointOptions, Incoming, UdpBuffers};
 pub use error::Error;
 pub use identity::{Identity, IdentityError};
 pub use limits::Limits;

@@ -16,7 +16,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
-use stats::{DropCounts, DropReason, NodeState, SessionKind, Transport, UpstreamState};
+use stats::{
+    DropCounts, DropReason, NodeState, Percentiles, SessionKind, Transport, UpstreamState,
+};
 use transport::Identity;
 
 use super::Moment;
@@ -167,6 +169,7 @@ impl Collector for Figures {
         to.counters("dropped_objects", help, None, dropped(|counts| counts.objects))?;
         let help = "Groups of which a viewer did not get all, by reason";
         to.counters("dropped_groups", help, None, dropped(|counts| counts.groups))?;
+        self.encode_latency(&mut to)?;
         self.encode_seen(&mut to)?;
         self.encode_upstream(&mut to)
     }
@@ -218,6 +221,37 @@ impl Figures {
             ([("over_seconds", label)], behind().filter(|ms| *ms > limit).count() as u64)
         });
         to.gauges("sessions_behind", "Sessions that are further behind", None, counts)
+    }
+
+    /// What is not known is not told: a graph of it has a gap then, and no alert is raised.
+    fn encode_latency(&self, to: &mut Sheet<'_, '_>) -> fmt::Result {
+        let node = self.moment.node();
+        let known = |ms: Option<f64>| ms.map(|ms| ([], ms / 1e3));
+        let help = "Its clock minus its parent's";
+        to.gauges("clock_offset", help, SECONDS, known(node.clock_offset_ms))?;
+        let help = "How wrong the clock's offset may be, either way";
+        to.gauges("clock_error", help, SECONDS, known(node.clock_error_ms))?;
+        let slowest = |of: fn(&Percentiles) -> f64, quantile| {
+            let tracks = node.tracks.iter().filter_map(|track| track.latency_ms.as_ref());
+            let slowest = tracks.map(of).max_by(f64::total_cmp)?;
+            Some(([("quantile", quantile)], slowest / 1e3))
+        };
+        let help = "From an object's capture to its arrival here, of the track that is slowest";
+        let quantiles = [slowest(|ms| ms.p50, "0.5"), slowest(|ms| ms.p95, "0.95")];
+        to.gauges("track_latency_max", help, SECONDS, quantiles.into_iter().flatten())?;
+        let errors = node.tracks.iter().filter_map(|track| track.latency_error_ms);
+        let help = "How wrong the clocks may make the latency of a track, at most";
+        to.gauges("track_latency_error_max", help, SECONDS, known(errors.max_by(f64::total_cmp)))?;
+        let help = "From an object's arrival at the relay before this one to its arrival here";
+        to.histogram("hop_latency", help, SECONDS, &self.moment.hop_latency)?;
+        let buffers = node.udp_buffers.into_iter().flat_map(|buffers| {
+            [("receive", buffers.receive), ("send", buffers.send)]
+                .map(|(way, bytes)| ([("direction", way)], bytes))
+        });
+        let help = "Kernel buffer of a UDP socket, the smallest";
+        to.gauges("udp_buffer", help, BYTES, buffers)?;
+        let wanted = node.udp_buffers.map(|buffers| ([], buffers.wanted));
+        to.gauges("udp_buffer_wanted", "What the node asked for", BYTES, wanted)
     }
 
     fn encode_seen(&self, to: &mut Sheet<'_, '_>) -> fmt::Result {

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use transport::Identity;
 
 use crate::config::{AdminAccess, Config};
-use crate::node::{Drain, SeenFigures};
+use crate::node::{Distribution, Drain, SeenFigures};
 use gate::Gate;
 use paced::Paced;
 
@@ -50,6 +50,8 @@ pub(crate) trait View: Send + Sync + 'static {
     fn tree(&self) -> stats::Tree;
     /// Payload that is kept for viewers who join, over all tracks.
     fn cached_bytes(&self) -> u64;
+    /// How long objects took from the relay before it.
+    fn hop_latency(&self) -> Distribution;
     /// What its viewers reported.
     fn seen(&self) -> SeenFigures;
     /// What can be watched here now.
@@ -75,6 +77,7 @@ pub(crate) struct BroadcastInfo {
 struct Moment {
     tree: stats::Tree,
     cached_bytes: u64,
+    hop_latency: Distribution,
     seen: SeenFigures,
     ready: Result<(), String>,
 }
@@ -99,6 +102,7 @@ impl Figures {
         let moment = move || Moment {
             tree: told.tree(),
             cached_bytes: told.cached_bytes(),
+            hop_latency: told.hop_latency(),
             seen: told.seen(),
             ready: told.ready(),
         };

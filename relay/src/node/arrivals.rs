@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use moqt::{FullTrackName, IntCoding, Location, Properties, RequestId, property};
 use relay_core::{Peer, RouteAction, SessionId, TrackId};
-use stats::Histogram;
 use stats::clock::RemoteClock;
 use tokio::sync::mpsc;
 use transport::CANONICAL;
 use transport::clock::{Asked, unix_us};
 
 use super::clock::is_reserved;
+use super::seen::Distribution;
 use super::{Mail, Node, SELF, SharedTrack, lock, report_namespace};
 
 /// The name of the track.
@@ -38,12 +38,22 @@ const MAX_RELAYS: usize = 32;
 const FORM: u64 = 1;
 const CODING: IntCoding = CANONICAL.int_coding();
 
+/// Upper bounds of the latencies that are counted together, in seconds: from one room to halfway
+/// around the world, and then what no cable explains.
+const HOP_BOUNDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0];
+
 /// What of this lasts.
-#[derive(Default)]
 pub(super) struct Arrivals {
     /// Our own track, while somebody subscribes to it, and the arrivals that it has.
     telling: Mutex<Option<Telling>>,
-    hops: Mutex<Histogram>,
+    hops: Mutex<Distribution>,
+}
+
+impl Default for Arrivals {
+    fn default() -> Self {
+        Self { telling: Mutex::default(), hops: Mutex::new(Distribution::new(HOP_BOUNDS)) }
+    }
 }
 
 struct Telling {
@@ -98,8 +108,8 @@ impl Node {
         lock(&self.arrivals.telling).take_if(|telling| telling.track == track);
     }
 
-    /// How long all objects took that were compared, in microseconds.
-    pub(crate) fn hop_latencies(&self) -> Histogram {
+    /// How long all objects took that were compared.
+    pub(crate) fn hop_latency(&self) -> Distribution {
         lock(&self.arrivals.hops).clone()
     }
 
@@ -278,7 +288,7 @@ impl Followed {
                 if us >= -error_us {
                     let us = u64::try_from(us).unwrap_or(0);
                     lock(&track.figures).hop(here.arrived, us);
-                    lock(&node.arrivals.hops).record(us);
+                    lock(&node.arrivals.hops).record(us as f64 / 1e6);
                 }
             }
             false

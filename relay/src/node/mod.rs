@@ -41,7 +41,7 @@ use relay_core::{
     CacheLimits, Peer, Policy, RouteAction, Router, RouterConfig, SessionId, Track, TrackId,
 };
 use tokio::sync::{Notify, mpsc};
-use transport::{CANONICAL, Endpoint, Identity};
+use transport::{CANONICAL, Endpoint, Identity, UdpBuffers};
 
 use crate::config::Config;
 use arrivals::Arrivals;
@@ -94,6 +94,8 @@ pub(crate) struct Node {
     clocks: Clocks,
     seen: Mutex<Seen>,
     arrivals: Arrivals,
+    /// The smallest of all its sockets.
+    udp_buffers: Mutex<Option<UdpBuffers>>,
     /// Set once, when everyone is to leave.
     draining: OnceLock<Drain>,
 }
@@ -198,6 +200,7 @@ impl Node {
             clocks: Clocks::new(),
             seen: Mutex::default(),
             arrivals: Arrivals::default(),
+            udp_buffers: Mutex::default(),
             draining: OnceLock::new(),
             config,
         })
@@ -209,6 +212,7 @@ impl Node {
         endpoint: Endpoint,
         shutdown: impl Future<Output = ()>,
     ) {
+        self.count_socket(&endpoint);
         let tasks = [
             tokio::spawn(Arc::clone(self).watch_timeouts()),
             tokio::spawn(feed::run(Arc::clone(self))),
@@ -226,6 +230,17 @@ impl Node {
         for task in tasks {
             task.abort();
         }
+    }
+
+    /// One more socket that media pass through.
+    fn count_socket(&self, endpoint: &Endpoint) {
+        let Some(more) = endpoint.udp_buffers() else { return };
+        let mut smallest = lock(&self.udp_buffers);
+        let so_far = smallest.unwrap_or(more);
+        *smallest = Some(UdpBuffers {
+            receive: so_far.receive.min(more.receive),
+            send: so_far.send.min(more.send),
+        });
     }
 
     async fn accept(self: &Arc<Self>, endpoint: &Endpoint) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use relay_core::{Books, SessionId};
 use stats::{
     NodeSnapshot, NodeState, Percentiles, SessionKind, SessionSnapshot, TrackSnapshot, Transport,
-    Tree, UpstreamSnapshot, UpstreamState,
+    Tree, UdpBuffers, UpstreamSnapshot, UpstreamState,
 };
 use transport::Connection;
 use url::Url;
@@ -191,6 +191,11 @@ impl Node {
             sessions,
             seen: lock(&self.seen).snapshot(Instant::now()),
             certificate_expires: jiff::Timestamp::try_from(self.identity.expires()).ok(),
+            udp_buffers: lock(&self.udp_buffers).map(|granted| UdpBuffers {
+                receive: granted.receive,
+                send: granted.send,
+                wanted: transport::UdpBuffers::WANTED,
+            }),
             clock_offset_ms: clock.map(|(offset, _)| offset),
             clock_error_ms: clock.map(|(_, error)| error),
             ..NodeSnapshot::default()

@@ -153,6 +153,28 @@ async fn sessions_are_counted_by_how_far_behind_they_are() {
 }
 
 #[tokio::test]
+async fn clocks_latencies_and_kernel_buffers_are_told_in_base_units() {
+    let relay = Running::of(Fake { viewers: 3, ..Fake::default() }).await;
+    let text = get(relay.admin, "/metrics").await.body;
+    for line in [
+        "weir_clock_offset_seconds -5.0",
+        "weir_clock_error_seconds 0.00125",
+        "weir_track_latency_max_seconds{quantile=\"0.5\"} 0.2",
+        "weir_track_latency_max_seconds{quantile=\"0.95\"} 0.2",
+        "weir_track_latency_error_max_seconds 0.0005",
+        "weir_hop_latency_seconds_bucket{le=\"0.01\"} 1",
+        "weir_hop_latency_seconds_bucket{le=\"0.1\"} 3",
+        "weir_hop_latency_seconds_bucket{le=\"+Inf\"} 4",
+        "weir_hop_latency_seconds_count 4",
+        "weir_udp_buffer_bytes{direction=\"receive\"} 212992",
+        "weir_udp_buffer_bytes{direction=\"send\"} 200000",
+        "weir_udp_buffer_wanted_bytes 4194304",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn what_viewers_saw_is_told_in_histograms_and_totals() {
     let relay = Running::start().await;
     let text = get(relay.admin, "/metrics").await.body;
