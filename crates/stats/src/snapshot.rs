@@ -54,9 +54,12 @@ pub struct NodeSnapshot {
     /// What was not delivered, over all sessions that ever were. Written with every reason.
     #[serde(default, serialize_with = "Drops::serialize_all")]
     pub drops: Drops,
-    /// Tracks that are known now.
+    /// Tracks that are known now; from a node below perhaps only the busiest, without their groups.
     #[serde(default)]
     pub tracks: Vec<TrackSnapshot>,
+    /// How many tracks there are, where [`NodeSnapshot::tracks`] lists only a part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracks_total: Option<u64>,
     /// Sessions that are open now; from a node below perhaps only those that are worst off, so
     /// that [`NodeSnapshot::viewers`] and its like say how many there are.
     #[serde(default)]

@@ -34,6 +34,9 @@ struct Fake {
     /// Sessions, each a little further behind than the one before, besides one to a parent.
     viewers: usize,
     drained: std::sync::Mutex<Option<Drain>>,
+    /// What a node below tells when somebody looks at it.
+    below: watch::Sender<Option<Detail>>,
+    news: watch::Sender<u64>,
     /// Says nothing until the other end is dropped.
     stuck: Option<std::sync::Mutex<std::sync::mpsc::Receiver<()>>>,
 }
@@ -126,6 +129,14 @@ impl View for Fake {
     fn drain(&self, drain: Drain) {
         self.wait();
         *self.drained.lock().unwrap() = Some(drain);
+    }
+
+    fn detail(&self, _node: &str) -> watch::Receiver<Option<Detail>> {
+        self.below.subscribe()
+    }
+
+    fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 }
 

@@ -4,15 +4,18 @@
 //! * `ingest` reads one upstream subgroup into its track.
 //! * `fetch` answers a request for objects of the past.
 //! * `uplink` keeps the session to the parent alive.
-//! * `feed` reports this node up the tree and gathers the reports from below.
+//! * `feed` reports this node up the tree and gathers the reports from below; `report` is the bytes
+//!   of one, `detail` who looks at more than reports say.
 //! * `snapshot` puts the figures together.
 //!
 //! Locks are held for as long as a state machine's step takes, never across an await. Order where
 //! two are needed: router, then tracks.
 
+mod detail;
 mod feed;
 mod fetch;
 mod ingest;
+mod report;
 mod session;
 mod snapshot;
 mod uplink;
@@ -27,10 +30,12 @@ use moqt::{AuthToken, FullTrackName, Namespace, Setup};
 use relay_core::{
     CacheLimits, Peer, Policy, RouteAction, Router, RouterConfig, SessionId, Track, TrackId,
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use transport::{Endpoint, Identity};
 
 use crate::config::Config;
+pub(crate) use detail::Detail;
+use detail::Details;
 use session::{Ask, SessionInfo};
 use snapshot::{Children, Totals, UplinkStatus};
 
@@ -70,6 +75,9 @@ pub(crate) struct Node {
     totals: Totals,
     uplinks: Mutex<Vec<UplinkStatus>>,
     children: Mutex<Children>,
+    details: Details,
+    /// How often a node below fell silent or was heard again.
+    news: watch::Sender<u64>,
     /// Set once, when everyone is to leave.
     draining: OnceLock<Drain>,
 }
@@ -139,6 +147,8 @@ impl Node {
             totals: Totals::default(),
             uplinks: Mutex::new(uplinks),
             children: Mutex::default(),
+            details: Details::default(),
+            news: watch::Sender::default(),
             draining: OnceLock::new(),
             config,
         })
