@@ -7,7 +7,7 @@ use axum::http::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use stats::{
-    DropCounts, DropReason, NodeSnapshot, NodeState, SessionKind, SessionSnapshot, TrackSnapshot,
+    DropCounts, DropReason, NodeSnapshot, NodeState, Percentiles, SessionKind, SessionSnapshot, TrackSnapshot,
     Transport, Tree, UpstreamSnapshot, UpstreamState,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -22,6 +22,7 @@ use tokio_rustls::rustls::{self, RootCertStore};
 mod access;
 mod contract;
 mod figures;
+mod nodes;
 
 use super::*;
 use crate::config::Certificate;
@@ -34,7 +35,9 @@ struct Fake {
     /// Sessions, each a little further behind than the one before, besides one to a parent.
     viewers: usize,
     drained: std::sync::Mutex<Option<Drain>>,
-    /// What a node below tells when somebody looks at it.
+    /// A node below, as it reports itself.
+    child: Option<NodeSnapshot>,
+    /// What it tells when somebody looks at it.
     below: watch::Sender<Option<Detail>>,
     news: watch::Sender<u64>,
     /// Says nothing until the other end is dropped.
@@ -105,7 +108,8 @@ impl View for Fake {
         node.tracks = (0..self.viewers).map(track).collect();
         node.bytes_in = self.trees.fetch_add(1, Ordering::Relaxed);
         let at = "2026-01-01T00:00:00Z".parse().unwrap();
-        Tree { node: node.node.clone(), at, nodes: vec![node] }
+        let nodes = [node].into_iter().chain(self.child.clone());
+        Tree { node: "edge-1".into(), at, nodes: nodes.collect() }
     }
 
     fn cached_bytes(&self) -> u64 {
