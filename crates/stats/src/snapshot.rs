@@ -365,6 +365,16 @@ impl Tree {
 }
 
 impl NodeSnapshot {
+    /// Reads one line of a single node's feed; as [`Tree::from_line`].
+    ///
+    /// # Errors
+    /// When the line is no JSON, or lacks a field that the contract promises.
+    pub fn from_line(line: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut node: Self = serde_json::from_slice(line)?;
+        node.sanitize();
+        Ok(node)
+    }
+
     /// As [`Tree::sanitize`], for one node.
     pub fn sanitize(&mut self) {
         clean(&mut self.node);

@@ -266,9 +266,9 @@ impl Look {
     fn json(&self, moment: &Moment) -> Option<Vec<u8>> {
         let report = moment.tree.nodes.iter().find(|node| node.node == self.name)?;
         let told = self.told.borrow();
-        let detail = told.as_ref().filter(|detail| {
-            report.state != NodeState::Down && detail.at.elapsed() < DETAIL_AGE
-        });
+        let detail = told
+            .as_ref()
+            .filter(|detail| report.state != NodeState::Down && detail.at.elapsed() < DETAIL_AGE);
         serde_json::to_vec(detail.map_or(report, |detail| &detail.node)).ok()
     }
 }
@@ -277,16 +277,15 @@ fn no_node() -> Response {
     error(StatusCode::NOT_FOUND, "no node of this tree has that name")
 }
 
-async fn node(
-    State(admin): State<Admin>,
-    name: Result<Path<String>, PathRejection>,
-) -> Response {
+async fn node(State(admin): State<Admin>, name: Result<Path<String>, PathRejection>) -> Response {
     let Ok(Path(name)) = name else { return no_node() };
     let Some(reading) = admin.figures.moment.latest().await else { return unanswered() };
     let Some(mut look) = Look::at(&admin, &reading.figures, name) else { return no_node() };
     look.wait().await;
     match look.json(&reading.figures) {
-        Some(json) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response(),
+        Some(json) => {
+            ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response()
+        }
         None => no_node(),
     }
 }
@@ -321,21 +320,24 @@ fn lines<T: Send + Sync + 'static>(
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let mut ticks = tokio::time::interval(FEED_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    stream::unfold((admin, ticks, news, line), |(mut admin, mut ticks, mut news, line)| async move {
-        loop {
-            tokio::select! {
-                biased;
-                _ = admin.stop.wait_for(|stop| *stop) => return None,
-                _ = ticks.tick() => {}
-                Ok(()) = news.changed() => ticks.reset(),
+    stream::unfold(
+        (admin, ticks, news, line),
+        |(mut admin, mut ticks, mut news, line)| async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = admin.stop.wait_for(|stop| *stop) => return None,
+                    _ = ticks.tick() => {}
+                    Ok(()) = news.changed() => ticks.reset(),
+                }
+                let Some(reading) = admin.figures.moment.latest().await else { continue };
+                if reading.is_old() {
+                    continue;
+                }
+                let mut line_of = line(&reading.figures)?;
+                line_of.push(b'\n');
+                return Some((Ok(line_of.into()), (admin, ticks, news, line)));
             }
-            let Some(reading) = admin.figures.moment.latest().await else { continue };
-            if reading.is_old() {
-                continue;
-            }
-            let mut line_of = line(&reading.figures)?;
-            line_of.push(b'\n');
-            return Some((Ok(line_of.into()), (admin, ticks, news, line)));
-        }
-    })
+        },
+    )
 }

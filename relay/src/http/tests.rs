@@ -7,8 +7,8 @@ use axum::http::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use stats::{
-    DropCounts, DropReason, NodeSnapshot, NodeState, Percentiles, SessionKind, SessionSnapshot, TrackSnapshot,
-    Transport, Tree, UpstreamSnapshot, UpstreamState,
+    DropCounts, DropReason, NodeSnapshot, NodeState, Percentiles, SessionKind, SessionSnapshot,
+    TrackSnapshot, Transport, Tree, UpstreamSnapshot, UpstreamState,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -99,20 +99,18 @@ impl Feed {
         // Nobody fetches from here: reports are no older than a second.
         let Mail::Route(action) = mail else { return };
         match action {
-            RouteAction::Subscribe(_, track, wanted) => {
-                match Kind::of_track(wanted.name.name()) {
-                    Some(kind) => self.publish(kind, track).await,
-                    None => {
-                        let error = moqt::RequestError::new(
-                            moqt::RequestErrorCode::DOES_NOT_EXIST,
-                            format!("a node has no track {}", wanted.name),
-                        );
-                        self.node.route(|router, now| {
-                            router.handle_upstream_error(SELF, track, &error, now);
-                        });
-                    }
+            RouteAction::Subscribe(_, track, wanted) => match Kind::of_track(wanted.name.name()) {
+                Some(kind) => self.publish(kind, track).await,
+                None => {
+                    let error = moqt::RequestError::new(
+                        moqt::RequestErrorCode::DOES_NOT_EXIST,
+                        format!("a node has no track {}", wanted.name),
+                    );
+                    self.node.route(|router, now| {
+                        router.handle_upstream_error(SELF, track, &error, now);
+                    });
                 }
-            }
+            },
             RouteAction::Unsubscribe(_, track) => {
                 self.published.retain(|_, published| *published != track);
             }

@@ -195,7 +195,8 @@ fn what_nodes_sent_before_is_read_too() {
 
 #[test]
 fn inflating_is_bounded() {
-    let bomb = deflate(&[&b"{\"node\":\""[..], &vec![b'x'; 64 << 20]].concat(), Compression::best());
+    let bomb =
+        deflate(&[&b"{\"node\":\""[..], &vec![b'x'; 64 << 20]].concat(), Compression::best());
     assert!(bomb.len() < 100_000);
     for kind in [Kind::Report, Kind::Detail] {
         let error = kind.decode(&bomb).unwrap_err();
