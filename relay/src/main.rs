@@ -10,7 +10,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use config::{Certificate, Config, ConfigError};
 use http::{BroadcastInfo, View};
-use node::{Distribution, Drain, Node, SeenFigures};
+use node::{Detail, Distribution, Drain, Node, SeenFigures};
+use tokio::sync::watch;
 use transport::{Endpoint, EndpointOptions, Identity};
 
 /// Exit code for wrong usage or configuration.
@@ -54,7 +55,7 @@ async fn run() -> anyhow::Result<()> {
         fingerprint = %identity.fingerprint(),
         "listening"
     );
-    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let (stop, stopped) = watch::channel(false);
     let node = Node::new(config, identity.clone());
     let stopped_http = {
         let mut stopped = stopped.clone();
@@ -124,5 +125,13 @@ impl View for Node {
 
     fn drain(&self, drain: Drain) {
         Node::drain(self, drain);
+    }
+
+    fn detail(&self, node: &str) -> watch::Receiver<Option<Detail>> {
+        Node::detail(self, node)
+    }
+
+    fn news(&self) -> watch::Receiver<u64> {
+        Node::news(self)
     }
 }

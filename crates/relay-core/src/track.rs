@@ -285,15 +285,18 @@ impl Track {
         self.subgroups.get_mut(usize::try_from(seq.checked_sub(self.first_seq)?).ok()?)
     }
 
-    /// Bytes of the newest whole object, payload only: for tracks whose objects stand alone.
-    pub fn newest_payload(&self) -> Option<Vec<u8>> {
-        self.subgroups.iter().rev().find_map(|held| {
+    /// The newest whole object's group and payload, unless that is the group that the caller `has`:
+    /// for tracks whose objects stand alone, one a group.
+    pub fn newest_payload(&self, has: Option<u64>) -> Option<(u64, Vec<u8>)> {
+        let newest = self.subgroups.iter().rev().find_map(|held| {
             let whole = |object: &&ObjectEntry| {
                 object.end <= held.len() && object.status == ObjectStatus::Normal
             };
-            let object = held.objects().rev().find(whole)?;
-            Some(held.slice(object.payload_start, object.end).concat())
-        })
+            Some((held, held.objects().rev().find(whole)?))
+        });
+        let (held, object) = newest.filter(|(held, _)| has != Some(held.header.group))?;
+        let payload = held.slice(object.payload_start, object.end).concat();
+        Some((held.header.group, payload))
     }
 
     /// An object came as a datagram. One that is here already is dropped.

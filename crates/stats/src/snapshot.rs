@@ -54,9 +54,12 @@ pub struct NodeSnapshot {
     /// What was not delivered, over all sessions that ever were. Written with every reason.
     #[serde(default, serialize_with = "Drops::serialize_all")]
     pub drops: Drops,
-    /// Tracks that are known now.
+    /// Tracks that are known now; from a node below perhaps only the busiest, without their groups.
     #[serde(default)]
     pub tracks: Vec<TrackSnapshot>,
+    /// How many tracks there are, where [`NodeSnapshot::tracks`] lists only a part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracks_total: Option<u64>,
     /// Sessions that are open now; from a node below perhaps only those that are worst off, so
     /// that [`NodeSnapshot::viewers`] and its like say how many there are.
     #[serde(default)]
@@ -365,6 +368,16 @@ impl Tree {
 }
 
 impl NodeSnapshot {
+    /// Reads one line of a single node's feed; as [`Tree::from_line`].
+    ///
+    /// # Errors
+    /// When the line is no JSON, or lacks a field that the contract promises.
+    pub fn from_line(line: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut node: Self = serde_json::from_slice(line)?;
+        node.sanitize();
+        Ok(node)
+    }
+
     /// As [`Tree::sanitize`], for one node.
     pub fn sanitize(&mut self) {
         clean(&mut self.node);

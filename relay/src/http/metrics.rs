@@ -226,11 +226,11 @@ impl Figures {
     /// What is not known is not told: a graph of it has a gap then, and no alert is raised.
     fn encode_latency(&self, to: &mut Sheet<'_, '_>) -> fmt::Result {
         let node = self.moment.node();
-        let known = |ms: Option<f64>| ms.map(|ms| ([], ms / 1e3));
+        let seconds = |ms: Option<f64>| ms.map(|ms| ms / 1e3);
         let help = "Its clock minus its parent's";
-        to.gauges("clock_offset", help, SECONDS, known(node.clock_offset_ms))?;
+        to.known("clock_offset", help, SECONDS, seconds(node.clock_offset_ms))?;
         let help = "How wrong the clock's offset may be, either way";
-        to.gauges("clock_error", help, SECONDS, known(node.clock_error_ms))?;
+        to.known("clock_error", help, SECONDS, seconds(node.clock_error_ms))?;
         let slowest = |of: fn(&Percentiles) -> f64, quantile| {
             let tracks = node.tracks.iter().filter_map(|track| track.latency_ms.as_ref());
             let slowest = tracks.map(of).max_by(f64::total_cmp)?;
@@ -241,7 +241,8 @@ impl Figures {
         to.gauges("track_latency_max", help, SECONDS, quantiles.into_iter().flatten())?;
         let errors = node.tracks.iter().filter_map(|track| track.latency_error_ms);
         let help = "How wrong the clocks may make the latency of a track, at most";
-        to.gauges("track_latency_error_max", help, SECONDS, known(errors.max_by(f64::total_cmp)))?;
+        let worst = seconds(errors.max_by(f64::total_cmp));
+        to.known("track_latency_error_max", help, SECONDS, worst)?;
         let help = "From an object's arrival at the relay before this one to its arrival here";
         to.histogram("hop_latency", help, SECONDS, &self.moment.hop_latency)?;
         let buffers = node.udp_buffers.into_iter().flat_map(|buffers| {
@@ -250,8 +251,8 @@ impl Figures {
         });
         let help = "Kernel buffer of a UDP socket, the smallest";
         to.gauges("udp_buffer", help, BYTES, buffers)?;
-        let wanted = node.udp_buffers.map(|buffers| ([], buffers.wanted));
-        to.gauges("udp_buffer_wanted", "What the node asked for", BYTES, wanted)
+        let wanted = node.udp_buffers.map(|buffers| buffers.wanted);
+        to.known("udp_buffer_wanted", "What the node asked for", BYTES, wanted)
     }
 
     fn encode_seen(&self, to: &mut Sheet<'_, '_>) -> fmt::Result {
@@ -360,6 +361,23 @@ impl Sheet<'_, '_> {
         let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Histogram)?;
         let (sum, count) = (values.sum, values.count());
         metric.encode_histogram::<NoLabelSet>(sum, count, &values.buckets(), None)
+    }
+
+    /// A gauge of something that may not be known.
+    fn known<V>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: Option<V>,
+    ) -> fmt::Result
+    where
+        ConstGauge<V>: EncodeMetric,
+    {
+        match value {
+            Some(value) => self.gauge(name, help, unit, value),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn counter<V>(

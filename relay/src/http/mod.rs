@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use transport::Identity;
 
 use crate::config::{AdminAccess, Config};
-use crate::node::{Distribution, Drain, SeenFigures};
+use crate::node::{Detail, Distribution, Drain, SeenFigures};
 use gate::Gate;
 use paced::Paced;
 
@@ -62,6 +62,11 @@ pub(crate) trait View: Send + Sync + 'static {
     fn end_session(&self, id: &str) -> bool;
     /// Tells everyone to leave, and takes no one in any more.
     fn drain(&self, drain: Drain);
+    /// All that a node below tells of itself, from now on until the receiver is dropped. Waits for
+    /// nothing.
+    fn detail(&self, node: &str) -> watch::Receiver<Option<Detail>>;
+    /// Changes with each node below that falls silent or is heard again. Waits for nothing.
+    fn news(&self) -> watch::Receiver<u64>;
 }
 
 /// One live broadcast, as `/api/broadcasts` lists it.

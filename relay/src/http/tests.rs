@@ -22,6 +22,7 @@ use tokio_rustls::rustls::{self, RootCertStore};
 mod access;
 mod contract;
 mod figures;
+mod nodes;
 
 use super::*;
 use crate::config::Certificate;
@@ -34,6 +35,11 @@ struct Fake {
     /// Sessions, each a little further behind than the one before, besides one to a parent.
     viewers: usize,
     drained: std::sync::Mutex<Option<Drain>>,
+    /// A node below, as it reports itself.
+    child: Option<NodeSnapshot>,
+    /// What it tells when somebody looks at it.
+    below: watch::Sender<Option<Detail>>,
+    news: watch::Sender<u64>,
     /// Says nothing until the other end is dropped.
     stuck: Option<std::sync::Mutex<std::sync::mpsc::Receiver<()>>>,
 }
@@ -110,7 +116,8 @@ impl View for Fake {
         node.tracks = (0..self.viewers).map(track).collect();
         node.bytes_in = self.trees.fetch_add(1, Ordering::Relaxed);
         let at = "2026-01-01T00:00:00Z".parse().unwrap();
-        Tree { node: node.node.clone(), at, nodes: vec![node] }
+        let nodes = [node].into_iter().chain(self.child.clone());
+        Tree { node: "edge-1".into(), at, nodes: nodes.collect() }
     }
 
     fn cached_bytes(&self) -> u64 {
@@ -152,6 +159,14 @@ impl View for Fake {
     fn drain(&self, drain: Drain) {
         self.wait();
         *self.drained.lock().unwrap() = Some(drain);
+    }
+
+    fn detail(&self, _node: &str) -> watch::Receiver<Option<Detail>> {
+        self.below.subscribe()
+    }
+
+    fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 }
 

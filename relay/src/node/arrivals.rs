@@ -250,13 +250,8 @@ impl Reader {
 impl Followed {
     fn listen(&mut self, now: Instant) {
         let Some(track) = &self.track else { return };
-        let state = track.read();
-        let Some(group) = state.largest().map(|largest| largest.group) else { return };
-        if self.read == Some(group) {
-            return;
-        }
-        let Some(payload) = state.newest_payload() else { return };
-        drop(state);
+        let newest = track.read().newest_payload(self.read);
+        let Some((group, payload)) = newest else { return };
         self.read = Some(group);
         match decode(payload.into()) {
             Some(arrivals) => self.expected.extend(arrivals.into_iter().map(|it| (it, now))),

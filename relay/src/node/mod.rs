@@ -4,7 +4,8 @@
 //! * `ingest` reads one upstream subgroup into its track.
 //! * `fetch` answers a request for objects of the past.
 //! * `uplink` keeps the session to the parent alive.
-//! * `feed` reports this node up the tree and gathers the reports from below.
+//! * `feed` reports this node up the tree and gathers the reports from below; `report` is the bytes
+//!   of one, `detail` who looks at more than reports say.
 //! * `clock` tells the time, and knows how other nodes' clocks run.
 //! * `viewers` takes what viewers report; `seen` puts that together.
 //! * `arrivals` compares when objects came to the relay before us and to us.
@@ -16,10 +17,12 @@
 
 mod arrivals;
 mod clock;
+mod detail;
 mod feed;
 mod fetch;
 mod figures;
 mod ingest;
+mod report;
 mod seen;
 mod session;
 mod snapshot;
@@ -40,17 +43,19 @@ use moqt::{
 use relay_core::{
     CacheLimits, Peer, Policy, RouteAction, Router, RouterConfig, SessionId, Track, TrackId,
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use transport::{CANONICAL, Endpoint, Identity, UdpBuffers};
 
 use crate::config::Config;
 use arrivals::Arrivals;
 use clock::Clocks;
+use detail::Details;
 use figures::TrackFigures;
 use seen::Seen;
 use session::{Ask, SessionInfo};
 use snapshot::{Children, Totals, UplinkStatus};
 
+pub(crate) use detail::Detail;
 pub(crate) use seen::{Distribution, SeenFigures, WAYS};
 
 /// This node itself, among its sessions.
@@ -96,6 +101,9 @@ pub(crate) struct Node {
     arrivals: Arrivals,
     /// The smallest of all its sockets.
     udp_buffers: Mutex<Option<UdpBuffers>>,
+    details: Details,
+    /// How often a node below fell silent or was heard again.
+    news: watch::Sender<u64>,
     /// Set once, when everyone is to leave.
     draining: OnceLock<Drain>,
 }
@@ -201,6 +209,8 @@ impl Node {
             seen: Mutex::default(),
             arrivals: Arrivals::default(),
             udp_buffers: Mutex::default(),
+            details: Details::default(),
+            news: watch::Sender::default(),
             draining: OnceLock::new(),
             config,
         })

@@ -188,6 +188,11 @@ impl Relay {
         answer.expect("the admin API answers")
     }
 
+    /// Where the admin API is.
+    pub(crate) fn admin_addr(&self) -> SocketAddr {
+        self.running().admin
+    }
+
     /// What it wrote to its standard error so far.
     pub(crate) fn log(&self) -> String {
         self.running().log.text()
