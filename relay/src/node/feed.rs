@@ -31,7 +31,7 @@ pub(super) async fn run(node: Arc<Node>) {
             return;
         }
     };
-    let mut actions = node.open_mailbox(SELF);
+    let (_mailbox, mut actions) = node.open_mailbox(SELF);
     node.route(|router, now| {
         router.handle_session(SELF, Peer::Node, now);
         if let Err(error) = router.handle_publish_namespace(SELF, 0, &namespace, now) {

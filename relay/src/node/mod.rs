@@ -30,7 +30,7 @@ mod uplink;
 mod viewers;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,8 @@ use moqt::{
     SubgroupId,
 };
 use relay_core::{
-    CacheLimits, Peer, Policy, RouteAction, Router, RouterConfig, SessionId, Track, TrackId,
+    CacheLimits, Peer, Policy, RouteAction, Router, RouterConfig, SessionId, StreamKey, Track,
+    TrackId,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use transport::{CANONICAL, Endpoint, Identity, UdpBuffers};
@@ -52,7 +53,7 @@ use clock::Clocks;
 use detail::Details;
 use figures::TrackFigures;
 use seen::Seen;
-use session::{Ask, SessionInfo};
+use session::{Answer, Ask, Fault, SessionInfo};
 use snapshot::{Children, Totals, UplinkStatus};
 
 pub(crate) use detail::Detail;
@@ -89,7 +90,7 @@ pub(crate) struct Node {
     router: Mutex<Router>,
     /// Wakes the task that watches the router's timeouts.
     router_changed: Notify,
-    mailboxes: Mutex<HashMap<SessionId, mpsc::UnboundedSender<Mail>>>,
+    mailboxes: Mutex<HashMap<SessionId, Mailbox>>,
     tracks: RwLock<HashMap<TrackId, Arc<SharedTrack>>>,
     sessions: Mutex<HashMap<SessionId, Arc<SessionInfo>>>,
     next_session: AtomicU64,
@@ -108,13 +109,23 @@ pub(crate) struct Node {
     draining: OnceLock<Drain>,
 }
 
-/// What a session is told by others.
+/// What a session is told by others, and by the tasks that work for it. One queue for all of it:
+/// a session looks into it at every wake.
 enum Mail {
     /// The router decided.
     Route(RouteAction),
     /// Another session wants to know something of this one's peer.
     Ask(Box<Ask>),
+    /// A task that looks for an answer to this peer found it.
+    Answer(Box<Answer>),
+    /// A task that reads one of this peer's streams found something wrong.
+    Fault(Box<Fault>),
+    /// The peer has all of a stream, of those for which that matters.
+    Delivered(StreamKey),
 }
+
+/// Where a session is told something.
+type Mailbox = mpsc::UnboundedSender<Mail>;
 
 /// A track and who must hear of its changes.
 pub(crate) struct SharedTrack {
@@ -349,6 +360,18 @@ impl Node {
                     track.wake();
                 }
             }
+            self.wake_quiet_sessions();
+        }
+    }
+
+    /// Sessions look after what has a time whenever they run; those to whom nothing happens are
+    /// woken for it. A timer of their own would wake the process for each of them.
+    fn wake_quiet_sessions(&self) {
+        let now = Instant::now();
+        for session in lock(&self.sessions).values() {
+            if session.is_overdue(now) {
+                session.signal.0.wake();
+            }
         }
     }
 
@@ -481,15 +504,10 @@ impl Node {
         Policy { max_latency: self.config.max_latency, ..Policy::default() }
     }
 
-    fn new_session(&self) -> (SessionId, mpsc::UnboundedReceiver<Mail>) {
-        let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
-        (id, self.open_mailbox(id))
-    }
-
-    fn open_mailbox(&self, id: SessionId) -> mpsc::UnboundedReceiver<Mail> {
-        let (mailbox, actions) = mpsc::unbounded_channel();
-        lock(&self.mailboxes).insert(id, mailbox);
-        actions
+    fn open_mailbox(&self, id: SessionId) -> (Mailbox, mpsc::UnboundedReceiver<Mail>) {
+        let (mailbox, mail) = mpsc::unbounded_channel();
+        lock(&self.mailboxes).insert(id, mailbox.clone());
+        (mailbox, mail)
     }
 }
 

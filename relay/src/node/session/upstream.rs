@@ -33,7 +33,7 @@ pub(super) struct Ending {
 }
 
 /// Something wrong in what the peer sends for a track.
-pub(super) struct Fault {
+pub(in super::super) struct Fault {
     track: TrackId,
     error: TrackError,
 }
@@ -199,10 +199,10 @@ impl Session {
             }
         };
         let ingest = ingest::run(Arc::clone(&self.node), track, feed, head, stream);
-        let fault = self.fault.clone();
+        let mailbox = self.mailbox.clone();
         let task = tokio::spawn(async move {
             if let Err(error) = ingest.await {
-                let _ = fault.send(Fault { track: id, error });
+                let _ = mailbox.send(Mail::Fault(Box::new(Fault { track: id, error })));
             }
         });
         self.ingests.retain(|ingest| !ingest.task.is_finished());
