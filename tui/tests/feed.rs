@@ -294,11 +294,13 @@ async fn a_feed_reconnects_and_says_each_time_what_was_wrong() {
 fn a_recording_and_its_file_are_the_same() {
     let lines = std::fs::read_to_string(recording("tree.jsonl")).unwrap().lines().count();
     let mut replay = Replay::open(&recording("tree.jsonl")).unwrap();
-    let mut trees = 0;
+    let (mut trees, mut details) = (0, 0);
     while let Some((_, event)) = replay.poll_event().unwrap() {
         trees += usize::from(matches!(event, FeedEvent::Tree(_)));
+        details += usize::from(matches!(event, FeedEvent::Detail(_)));
     }
-    assert_eq!(trees, lines);
+    assert!(trees > 0 && details > 0);
+    assert_eq!(trees + details, lines);
 }
 
 /// A status, and what else an API that asks for a token says.

@@ -228,7 +228,8 @@ async fn drain(State(admin): State<Admin>, body: Result<Bytes, BytesRejection>) 
 }
 
 async fn feed(State(admin): State<Admin>) -> Response {
-    feed_of(&admin, admin.view.news(), |moment| serde_json::to_vec(&moment.tree).ok())
+    let line = |moment: &Moment| serde_json::to_vec(&moment.tree).ok();
+    feed_of(&admin, admin.view.news(), FEED_INTERVAL, line)
 }
 
 /// How long a node below may take to tell all that it knows; after that, what it reported will do.
@@ -297,38 +298,42 @@ async fn node_feed(
     let Ok(Path(name)) = name else { return no_node() };
     let Some(reading) = admin.figures.moment.latest().await else { return unanswered() };
     let Some(look) = Look::at(&admin, &reading.figures, name) else { return no_node() };
-    feed_of(&admin, look.told.clone(), move |moment| look.json(moment))
+    // What it tells comes once a second, too: waiting just as long would send each line twice.
+    let patience = FEED_INTERVAL + FEED_INTERVAL / 2;
+    feed_of(&admin, look.told.clone(), patience, move |moment| look.json(moment))
 }
 
 /// An answer that goes on: a line of each moment.
 fn feed_of<T: Send + Sync + 'static>(
     admin: &Admin,
     news: watch::Receiver<T>,
+    after_news: Duration,
     line: impl Fn(&Moment) -> Option<Vec<u8>> + Send + 'static,
 ) -> Response {
     let kind = [(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))];
-    (kind, Body::from_stream(lines(admin.clone(), news, line))).into_response()
+    (kind, Body::from_stream(lines(admin.clone(), news, after_news, line))).into_response()
 }
 
 /// A line at once, then one a second for as long as somebody reads, and one at once when there is
-/// news; one who reads slowly gets fewer. None while the node does not answer: a feed that stops is
+/// news, `after_news` before the next; one who reads slowly gets fewer. None while the node does not answer: a feed that stops is
 /// how one sees it. Ends when there is no line any more.
 fn lines<T: Send + Sync + 'static>(
     admin: Admin,
     news: watch::Receiver<T>,
+    after_news: Duration,
     line: impl Fn(&Moment) -> Option<Vec<u8>> + Send + 'static,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let mut ticks = tokio::time::interval(FEED_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     stream::unfold(
         (admin, ticks, news, line),
-        |(mut admin, mut ticks, mut news, line)| async move {
+        move |(mut admin, mut ticks, mut news, line)| async move {
             loop {
                 tokio::select! {
                     biased;
                     _ = admin.stop.wait_for(|stop| *stop) => return None,
                     _ = ticks.tick() => {}
-                    Ok(()) = news.changed() => ticks.reset(),
+                    Ok(()) = news.changed() => ticks.reset_after(after_news),
                 }
                 let Some(reading) = admin.figures.moment.latest().await else { continue };
                 if reading.is_old() {
