@@ -74,7 +74,7 @@ struct Arrival {
 
 /// Runs for as long as the node does.
 pub(super) async fn run(node: Arc<Node>) {
-    let mut mail = node.open_mailbox(READER);
+    let (_, mut mail) = node.open_mailbox(READER);
     node.route(|router, now| router.handle_session(READER, Peer::Node, now));
     let mut reader = Reader { node, next: 0, relays: HashMap::new() };
     let mut tick = tokio::time::interval(INTERVAL);
