@@ -12,8 +12,9 @@ const scope = useScope();
 const REPORTED_MS = 15_000;
 /** The publisher's clock is ahead of everybody else's. */
 const AHEAD_MS = 5000;
-/** A busy machine's latency moves by so much from one look to the next: little beside the clocks' lead. */
-const MOVES_MS = 400;
+/** What a canvas is read at lags behind what is painted, by a frame or two. */
+const READING_MS = 100;
+const AGREED_MS = 30_000;
 
 describe("what a viewer saw", () => {
   test("comes back to the relay, right though the clocks are five seconds apart", async () => {
@@ -26,24 +27,24 @@ describe("what a viewer saw", () => {
     const viewer = await Viewer.open(scope(), await openBrowser(scope()), edge, "live/test");
     await viewer.nextSight();
 
-    const seen = await until("the player's report at the edge", REPORTED_MS, async () => {
-      const { seen } = await edge.snapshot();
-      return seen?.latency_ms && seen;
+    // A busy machine's latency moves; a clock that is taken for another's is never right.
+    const agreed = await until("report, player and picture to agree on the latency", AGREED_MS, async () => {
+      // By the clock of the machine that all run on, without the publisher's lead.
+      const measured = latencyOf(await viewer.watch(1000)).p50 + AHEAD_MS;
+      const [{ seen }, { stats }] = [await edge.snapshot(), await viewer.player()];
+      const reported = seen?.latency_ms?.p50 ?? Number.NaN;
+      const figures = { measured, shown: stats.latencyMs, bound: stats.latencyErrorMs, reported };
+      const bound = (stats.latencyErrorMs ?? Number.NaN) + READING_MS;
+      const near = (latency: number) => Math.abs(latency - measured) < bound;
+      if (seen && near(stats.latencyMs) && near(reported)) return { seen, stats, figures };
+      throw new Error(JSON.stringify(figures));
     });
-    report("reported", seen);
-    // By the clock of the machine that both run on, without the publisher's lead.
-    const measured = latencyOf(await viewer.watch(3000)).p50 + AHEAD_MS;
-    const { stats } = await viewer.player();
-    report("measured, ms", { measured, shown: stats.latencyMs, bound: stats.latencyErrorMs });
-    expect(stats.latencyErrorMs).not.toBeNull();
-    expect(Math.abs(stats.latencyMs - measured)).toBeLessThan((stats.latencyErrorMs ?? 0) + MOVES_MS);
-
+    report("reported", agreed.seen);
+    report("agreed, ms", agreed.figures);
+    const { seen, stats } = agreed;
     expect(seen.viewers).toBe(1);
     expect(seen.latency_error_ms).toBeGreaterThan(0);
     expect(seen.latency_error_ms).toBeLessThan(1000);
-    expect(Math.abs((seen.latency_ms?.p50 ?? 0) - measured)).toBeLessThan(
-      (seen.latency_error_ms ?? 0) + MOVES_MS,
-    );
     expect(seen.join_ms).toBe(stats.joinMs);
     expect(seen.stalled_ms).toBeLessThanOrEqual(stats.stalledMs);
 

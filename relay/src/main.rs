@@ -3,6 +3,7 @@
 mod config;
 mod http;
 mod node;
+mod workers;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -12,13 +13,13 @@ use config::{Certificate, Config, ConfigError};
 use http::{BroadcastInfo, View};
 use node::{Detail, Distribution, Drain, Node, SeenFigures};
 use tokio::sync::watch;
-use transport::{Endpoint, EndpointOptions, Identity};
+use transport::{EndpointOptions, Identity, Listener};
+use workers::Workers;
 
 /// Exit code for wrong usage or configuration.
 const USAGE: u8 = 2;
 
-#[tokio::main]
-async fn main() -> std::process::ExitCode {
+fn main() -> std::process::ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG")
@@ -27,7 +28,7 @@ async fn main() -> std::process::ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .init();
-    match run().await {
+    match workers::runtime().and_then(|runtime| runtime.block_on(run())) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -44,30 +45,32 @@ async fn run() -> anyhow::Result<()> {
         Certificate::SelfSigned { state_dir } => Identity::self_signed(state_dir)?,
     };
     let options = EndpointOptions::default().versions(config.drafts.clone()).limits(config.limits);
-    let endpoint = Endpoint::server(config.listen, &identity, options)
+    let mut listeners = Listener::bind(config.listen, &identity, options, config.workers)
         .context("--listen: choose another port, or end what uses this one")?;
-    let servers = http::bind(&config).await?;
+    let servers = http::bind(&config)?;
     tracing::info!(
         node = config.node,
         listen = %config.listen,
         page = %format_args!("http://{}/", servers.http_addr()?),
         admin = %format_args!("http://{}/", servers.admin_addr()?),
         fingerprint = %identity.fingerprint(),
+        workers = listeners.len(),
         "listening"
     );
-    let (stop, stopped) = watch::channel(false);
-    let node = Node::new(config, identity.clone());
-    let stopped_http = {
-        let mut stopped = stopped.clone();
-        async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
+    let node = Node::new(config, identity.clone(), listeners.len());
+    let first = listeners.remove(0);
+    let mut workers = Workers::start(&node, listeners)?;
+    let (view, mut over) = (Arc::clone(&node) as Arc<dyn View>, workers.over());
+    workers.spawn("http".into(), move || async move {
+        let over = async move {
+            let _ = over.wait_for(|over| *over).await;
+        };
+        if let Err(error) = servers.serve(view, identity, over).await {
+            tracing::error!(%error, "cannot serve HTTP");
         }
-    };
-    let http =
-        tokio::spawn(servers.serve(Arc::clone(&node) as Arc<dyn View>, identity, stopped_http));
-    node.run(endpoint, asked_to_end()).await;
-    stop.send_replace(true);
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), http).await;
+    })?;
+    node.run(first, asked_to_end()).await;
+    workers.end();
     Ok(())
 }
 

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moqt::{Role, Transport, Version};
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::QuicClientConfig;
 use url::Url;
 use web_transport_quinn::proto::{ConnectRequest, ConnectResponse};
 
-use crate::{ClientTls, Connection, Error, Identity, Limits};
+use crate::listener::bind;
+use crate::{ClientTls, Connection, Error, Identity, Limits, Listener};
 
 /// ALPN of HTTP/3, which carries WebTransport.
-const H3: &str = web_transport_quinn::ALPN;
+pub(crate) const H3: &str = web_transport_quinn::ALPN;
 
 /// How long a handshake may take, ours or a peer's.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,7 +64,8 @@ impl UdpBuffers {
     /// What is asked for, each: a burst of a whole group must not be lost in the kernel.
     pub const WANTED: u64 = 4 * 1024 * 1024;
 
-    fn of(socket: &socket2::Socket) -> Option<Self> {
+    fn of(socket: &std::net::UdpSocket) -> Option<Self> {
+        let socket = socket2::SockRef::from(socket);
         // Linux says twice what it was told, as half is for its own bookkeeping.
         let own = if cfg!(target_os = "linux") { 2 } else { 1 };
         let receive = socket.recv_buffer_size().ok()? / own;
@@ -109,11 +111,11 @@ impl EndpointOptions {
         self
     }
 
-    fn alpns(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn alpns(&self) -> impl Iterator<Item = &'static str> {
         self.versions.iter().map(|version| version.alpn())
     }
 
-    fn transport(&self) -> Arc<quinn::TransportConfig> {
+    pub(crate) fn transport(&self) -> Arc<quinn::TransportConfig> {
         let Self { config, limits, .. } = self;
         let window = |bytes: u64| quinn::VarInt::from_u64(bytes).unwrap_or(quinn::VarInt::MAX);
         let mut transport = quinn::TransportConfig::default();
@@ -162,38 +164,30 @@ impl Endpoint {
         identity: &Identity,
         options: impl Into<EndpointOptions>,
     ) -> Result<Self, Error> {
-        let options = options.into();
-        let setup = |error: &dyn std::fmt::Display| Error::Setup(error.to_string());
-        let alpn: Vec<&[u8]> = options.alpns().chain([H3]).map(str::as_bytes).collect();
-        let mut tls = identity.server_config(&alpn);
-        tls.max_early_data_size = u32::MAX;
-        let crypto = QuicServerConfig::try_from(tls).map_err(|error| setup(&error))?;
-        let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        server.transport_config(options.transport());
-        let seed = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &identity.reset_seed());
-        let mut endpoint_config = quinn::EndpointConfig::new(Arc::new(seed));
-        // Connection IDs too must be known again after a restart: a packet with one that is not
-        // gets no stateless reset.
-        let id_key = u64::from_be_bytes(std::array::from_fn(|at| identity.reset_seed()[at]));
-        endpoint_config.cid_generator(move || {
-            Box::new(quinn_proto::HashedConnectionIdGenerator::from_key(id_key))
-        });
-        let (socket, buffers) =
-            bind(addr).map_err(|error| Error::Bind { addr, reason: error.to_string() })?;
+        let mut listeners = Listener::bind(addr, identity, options, 1)?;
+        Self::serve(listeners.pop().expect("one worker has one listener"))
+    }
+
+    /// Accepts what comes to a listener. What is accepted runs in the runtime that this is called
+    /// in.
+    pub fn serve(listener: Listener) -> Result<Self, Error> {
+        let Listener { socket, server, endpoint, options } = listener;
         let runtime = Arc::new(quinn::TokioRuntime);
-        let endpoint = quinn::Endpoint::new(endpoint_config, Some(server), socket, runtime)
-            .map_err(|error| setup(&error))?;
-        Ok(Self { endpoint, options: Arc::new(options), buffers })
+        let buffers = UdpBuffers::of(&socket);
+        let endpoint = quinn::Endpoint::new(endpoint, Some(server), socket, runtime)
+            .map_err(|error| Error::Setup(error.to_string()))?;
+        Ok(Self { endpoint, options, buffers })
     }
 
     /// Only dials, from any free port.
     pub fn client(options: impl Into<EndpointOptions>) -> Result<Self, Error> {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-        let (socket, buffers) = bind(any)
+        let socket = bind(any)
             // A machine without IPv6.
             .or_else(|_| bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))
             .map_err(|error| Error::Bind { addr: any, reason: error.to_string() })?;
         let runtime = Arc::new(quinn::TokioRuntime);
+        let buffers = UdpBuffers::of(&socket);
         let endpoint = quinn::Endpoint::new(Default::default(), None, socket, runtime)
             .map_err(|error| Error::Setup(error.to_string()))?;
         Ok(Self { endpoint, options: Arc::new(options.into()), buffers })
@@ -467,20 +461,6 @@ async fn refusal(connection: &quinn::Connection) -> Option<String> {
     let quinn::ConnectionError::ApplicationClosed(close) = closed else { return None };
     let said = String::from_utf8_lossy(&close.reason);
     Some(said.chars().filter(|c| !c.is_control()).take(120).collect())
-}
-
-fn bind(addr: SocketAddr) -> std::io::Result<(std::net::UdpSocket, Option<UdpBuffers>)> {
-    let domain = socket2::Domain::for_address(addr);
-    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
-    if addr.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    // As much of it as the system gives.
-    let _ = socket.set_recv_buffer_size(UdpBuffers::WANTED as usize);
-    let _ = socket.set_send_buffer_size(UdpBuffers::WANTED as usize);
-    socket.bind(&addr.into())?;
-    let buffers = UdpBuffers::of(&socket);
-    Ok((socket.into(), buffers))
 }
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {

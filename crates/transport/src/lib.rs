@@ -2,6 +2,7 @@
 //!
 //! * [`Endpoint`] binds a UDP port, accepts raw QUIC (ALPN `moqt-NN`) and WebTransport (ALPN
 //!   `h3`) on it, and dials both kinds of URL. Either way the result is a [`Connection`].
+//! * [`Listener`] is such a port before anyone serves it, shared among a server's workers.
 //! * [`Driver`] runs a [`moqt::Session`] over a [`Connection`]: it owns the control and request
 //!   streams and hands data streams, already told whose they are, to the application.
 //! * [`publish`] keeps a broadcast published at a relay, whatever happens to the connection.
@@ -22,6 +23,7 @@ mod endpoint;
 mod error;
 mod identity;
 mod limits;
+mod listener;
 pub mod publish;
 mod route;
 mod stream;
@@ -41,5 +43,6 @@ pub use endpoint::{Endpoint, EndpointConfig, EndpointOptions, Incoming, UdpBuffe
 pub use error::Error;
 pub use identity::{Identity, IdentityError};
 pub use limits::Limits;
+pub use listener::Listener;
 pub use route::{Route, goaway_url, redirected};
 pub use stream::{ReadError, RecvStream, SendStream, WriteError};

@@ -112,6 +112,9 @@ struct Args {
     #[arg(long, value_name = "N", default_value = "10000",
           value_parser = clap::value_parser!(u32).range(1..))]
     max_sessions: u32,
+    /// Threads that serve sessions, each with a UDP socket of its own [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    workers: Option<u32>,
     #[command(flatten)]
     limits: LimitArgs,
 }
@@ -155,6 +158,8 @@ pub(crate) struct Config {
     pub(crate) drafts: Vec<Version>,
     /// Sessions at once; not zero.
     pub(crate) max_sessions: usize,
+    /// Threads that serve sessions; not zero.
+    pub(crate) workers: usize,
     /// What each may make us hold.
     pub(crate) limits: Limits,
 }
@@ -257,9 +262,15 @@ impl TryFrom<Args> for Config {
             upstream_drafts: drafts(args.upstream_draft),
             drafts: drafts(args.draft),
             max_sessions: args.max_sessions as usize,
+            workers: args.workers.map_or_else(cores, |workers| workers as usize),
             limits: args.limits.into(),
         })
     }
+}
+
+/// Cores that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The drafts named, each once; all without any.

@@ -6,7 +6,7 @@
 //! is served; [`Servers::serve`] runs until told to stop, then lets answers finish for a moment.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -140,16 +140,16 @@ pub(crate) struct BindError {
 /// The bound ports, not served yet: connections wait in the kernel.
 #[derive(Debug)]
 pub(crate) struct Servers {
-    https: TcpListener,
-    http: TcpListener,
-    admin: TcpListener,
+    https: StdListener,
+    http: StdListener,
+    admin: StdListener,
     admin_access: AdminAccess,
     max_sessions: usize,
     node: String,
 }
 
-/// Takes the three TCP ports. To be called within a tokio runtime.
-pub(crate) async fn bind(config: &Config) -> Result<Servers, BindError> {
+/// Takes the three TCP ports.
+pub(crate) fn bind(config: &Config) -> Result<Servers, BindError> {
     let take =
         |what, flag, addr| listen(addr).map_err(|source| BindError { what, flag, addr, source });
     let servers = Servers {
@@ -163,7 +163,7 @@ pub(crate) async fn bind(config: &Config) -> Result<Servers, BindError> {
     Ok(servers)
 }
 
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+fn listen(addr: SocketAddr) -> io::Result<StdListener> {
     let domain = socket2::Domain::for_address(addr);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     if addr.is_ipv6() {
@@ -176,7 +176,7 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 impl Servers {
@@ -196,12 +196,15 @@ impl Servers {
     }
 
     /// Serves until `shutdown`, then for as long as open answers take, two seconds at most.
+    ///
+    /// # Errors
+    /// When the run-time cannot watch the ports.
     pub(crate) async fn serve(
         self,
         view: Arc<dyn View>,
         identity: Identity,
         shutdown: impl Future<Output = ()>,
-    ) {
+    ) -> io::Result<()> {
         let (stop, stopped) = watch::channel(false);
         let tls: TlsAcceptor = Arc::new(identity.server_config(&[b"h2", b"http/1.1"])).into();
         let port = self.https_addr().map_or(0, |addr| addr.port());
@@ -217,24 +220,21 @@ impl Servers {
         };
         let page = page::Page::new(figures.clone(), identity, port, &self.node);
         let page = page::router(page);
-        let admin =
+        let routes =
             admin::router(admin::Admin::new(view, figures, constants, stopped.clone()), gate);
+        let https = TcpListener::from_std(self.https)?;
+        let http = TcpListener::from_std(self.http)?;
+        let admin = TcpListener::from_std(self.admin)?;
         let servers = async {
             tokio::join!(
-                serve::serve(
-                    self.https,
-                    Some(tls),
-                    page.clone(),
-                    MAX_PAGE_CONNECTIONS,
-                    stopped.clone()
-                ),
-                serve::serve(self.http, None, page, MAX_PAGE_CONNECTIONS, stopped.clone()),
-                serve::serve(self.admin, None, admin, MAX_ADMIN_CONNECTIONS, stopped.clone()),
+                serve::serve(https, Some(tls), page.clone(), MAX_PAGE_CONNECTIONS, stopped.clone()),
+                serve::serve(http, None, page, MAX_PAGE_CONNECTIONS, stopped.clone()),
+                serve::serve(admin, None, routes, MAX_ADMIN_CONNECTIONS, stopped.clone()),
             )
         };
         let mut servers = std::pin::pin!(servers);
         tokio::select! {
-            _ = &mut servers => return,
+            _ = &mut servers => return Ok(()),
             () = shutdown => {}
         }
         // Never fails: `stopped` is a receiver.
@@ -242,5 +242,6 @@ impl Servers {
         if tokio::time::timeout(DRAIN, servers).await.is_err() {
             tracing::debug!("HTTP connections were cut off at shutdown");
         }
+        Ok(())
     }
 }

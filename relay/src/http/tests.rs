@@ -202,6 +202,7 @@ fn config(state_dir: &std::path::Path) -> Config {
         upstream_drafts: moqt::Version::ALL.to_vec(),
         drafts: moqt::Version::ALL.to_vec(),
         max_sessions: 1,
+        workers: 1,
         limits: transport::Limits::default(),
     }
 }
@@ -219,14 +220,15 @@ impl Running {
         let state_dir = tempfile::tempdir().unwrap();
         let identity = Identity::self_signed(state_dir.path()).unwrap();
         let config = Config { admin_access, ..config(state_dir.path()) };
-        let servers = bind(&config).await.unwrap();
+        let servers = bind(&config).unwrap();
         let (https, http) = (servers.https_addr().unwrap(), servers.http_addr().unwrap());
         let admin = servers.admin_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             let _ = stopped.await;
         };
-        let served = tokio::spawn(servers.serve(view, identity.clone(), shutdown));
+        let serving = servers.serve(view, identity.clone(), shutdown);
+        let served = tokio::spawn(async { serving.await.unwrap() });
         Self { https, http, admin, identity, state_dir, stop, served }
     }
 
@@ -318,7 +320,7 @@ async fn no_hash_is_told_for_a_certificate_that_was_given() {
     Identity::self_signed(state.path()).unwrap();
     let files = [state.path().join("relay.pem"), state.path().join("relay.key")];
     let given = Identity::from_files(&files[0], &files[1]).unwrap();
-    let servers = bind(&config(state.path())).await.unwrap();
+    let servers = bind(&config(state.path())).unwrap();
     let http = servers.http_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async {
@@ -329,7 +331,7 @@ async fn no_hash_is_told_for_a_certificate_that_was_given() {
     let hash = get(http, "/certificate.sha256").await.body;
     assert_eq!(hash, given.fingerprint().to_string());
     stop.send(()).unwrap();
-    served.await.unwrap();
+    served.await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -483,7 +485,7 @@ async fn a_busy_port_is_named_with_its_flag() {
     for (flag, choose, addr) in flags {
         let mut config = config(dir);
         choose(&mut config, addr);
-        let error = bind(&config).await.unwrap_err().to_string();
+        let error = bind(&config).unwrap_err().to_string();
         assert!(error.contains(flag) && error.contains(&addr.to_string()), "{error}");
     }
 }
@@ -493,7 +495,7 @@ async fn the_unspecified_address_serves_both_families() {
     let state = tempfile::tempdir().unwrap();
     let mut config = config(state.path());
     config.listen = "[::]:0".parse().unwrap();
-    let servers = bind(&config).await.unwrap();
+    let servers = bind(&config).unwrap();
     let port = servers.https_addr().unwrap().port();
     for host in ["127.0.0.1", "::1"] {
         assert!(TcpStream::connect((host, port)).await.is_ok(), "{host}");
@@ -556,6 +558,7 @@ async fn noise_disturbs_nobody() {
 async fn a_connection_beyond_the_bound_waits_for_its_turn() {
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = listener.local_addr().unwrap();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
     let (_stop, stopped) = watch::channel(false);
     let router = axum::Router::new().route("/", axum::routing::get(|| async { "hello" }));
     let serving = tokio::spawn(serve::serve(listener, None, router, 1, stopped));

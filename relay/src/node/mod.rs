@@ -11,6 +11,7 @@
 //! * `arrivals` compares when objects came to the relay before us and to us.
 //! * `figures` is what people are told of one track.
 //! * `snapshot` puts the figures together.
+//! * `watchers` knows who is woken for a track, on which worker.
 //!
 //! Locks are held for as long as a state machine's step takes, never across an await. Order where
 //! two are needed: router, then tracks.
@@ -28,6 +29,7 @@ mod session;
 mod snapshot;
 mod uplink;
 mod viewers;
+mod watchers;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -45,7 +47,7 @@ use relay_core::{
     TrackId,
 };
 use tokio::sync::{Notify, mpsc, watch};
-use transport::{CANONICAL, Endpoint, Identity, UdpBuffers};
+use transport::{CANONICAL, Endpoint, Identity, Listener, UdpBuffers};
 
 use crate::config::Config;
 use arrivals::Arrivals;
@@ -55,6 +57,8 @@ use figures::TrackFigures;
 use seen::Seen;
 use session::{Answer, Ask, Fault, SessionInfo};
 use snapshot::{Children, Totals, UplinkStatus};
+pub(crate) use watchers::enter;
+use watchers::{Herald, Watchers};
 
 pub(crate) use detail::Detail;
 pub(crate) use seen::{Distribution, SeenFigures, WAYS};
@@ -105,6 +109,8 @@ pub(crate) struct Node {
     details: Details,
     /// How often a node below fell silent or was heard again.
     news: watch::Sender<u64>,
+    /// One for each worker.
+    heralds: Vec<Arc<Herald>>,
     /// Set once, when everyone is to leave.
     draining: OnceLock<Drain>,
 }
@@ -132,7 +138,7 @@ pub(crate) struct SharedTrack {
     id: TrackId,
     name: FullTrackName,
     state: RwLock<Track>,
-    watchers: Mutex<HashMap<SessionId, Arc<Signal>>>,
+    watchers: Watchers,
     figures: Mutex<TrackFigures>,
     /// What its publishers say contradicts itself: nothing of it is passed on any more.
     malformed: AtomicBool,
@@ -183,9 +189,7 @@ impl SharedTrack {
 
     /// Something arrived.
     fn wake(&self) {
-        for signal in lock(&self.watchers).values() {
-            signal.0.wake();
-        }
+        self.watchers.wake();
         self.changed.notify_waiters();
     }
 }
@@ -195,7 +199,8 @@ impl SharedTrack {
 struct Signal(AtomicWaker);
 
 impl Node {
-    pub(crate) fn new(config: Config, identity: Identity) -> Arc<Self> {
+    /// A node that so many workers will serve.
+    pub(crate) fn new(config: Config, identity: Identity, workers: usize) -> Arc<Self> {
         let router = RouterConfig {
             linger: config.linger,
             rendezvous: config.max_rendezvous,
@@ -222,18 +227,21 @@ impl Node {
             udp_buffers: Mutex::default(),
             details: Details::default(),
             news: watch::Sender::default(),
+            heralds: (0..workers).map(|_| Arc::default()).collect(),
             draining: OnceLock::new(),
             config,
         })
     }
 
-    /// Runs until `shutdown`, then lets every session go with GOAWAY.
+    /// Runs as the first worker until `shutdown`, then lets every session go with GOAWAY.
     pub(crate) async fn run(
         self: &Arc<Self>,
-        endpoint: Endpoint,
+        listener: Listener,
         shutdown: impl Future<Output = ()>,
     ) {
-        self.count_socket(&endpoint);
+        let (over, serving) = watch::channel(false);
+        let node = Arc::clone(self);
+        let serving = tokio::spawn(async move { node.serve(listener, 0, serving).await });
         let tasks = [
             tokio::spawn(Arc::clone(self).watch_timeouts()),
             tokio::spawn(feed::run(Arc::clone(self))),
@@ -243,14 +251,42 @@ impl Node {
             tokio::spawn(Arc::clone(self).renew_certificate()),
             tokio::spawn(Arc::clone(self).tidy_tracks()),
         ];
-        tokio::select! {
-            () = self.accept(&endpoint) => {}
-            () = shutdown => {}
-        }
-        self.end(&endpoint).await;
+        shutdown.await;
+        self.drain(Drain { to: None, patience: LEAVE });
+        let gone = async {
+            while !lock(&self.sessions).is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        // Sessions themselves close those who do not leave.
+        let _ = tokio::time::timeout(LEAVE + CLOSE / 2, gone).await;
+        over.send_replace(true);
+        let _ = serving.await;
         for task in tasks {
             task.abort();
         }
+    }
+
+    /// Serves as a worker until all is over. Newcomers are turned away before that, while those who
+    /// are here get time to leave.
+    pub(crate) async fn serve(
+        self: &Arc<Self>,
+        listener: Listener,
+        worker: usize,
+        mut over: watch::Receiver<bool>,
+    ) {
+        let endpoint = match Endpoint::serve(listener) {
+            Ok(endpoint) => endpoint,
+            Err(error) => return tracing::error!(worker, %error, "a worker cannot serve"),
+        };
+        self.count_socket(&endpoint);
+        tokio::select! {
+            () = self.accept(&endpoint) => {}
+            () = self.heralds[worker].run() => {}
+            _ = over.wait_for(|over| *over) => {}
+        }
+        endpoint.close();
+        let _ = tokio::time::timeout(CLOSE, endpoint.wait_idle()).await;
     }
 
     /// One more socket that media pass through.
@@ -322,29 +358,6 @@ impl Node {
         tracing::info!(session = id.0, "ended by the operator");
         session.connection.close(moqt::SessionCode::NO_ERROR, "ended by the operator");
         true
-    }
-
-    /// Refuses newcomers, tells everyone to go, waits a little, and closes.
-    async fn end(self: &Arc<Self>, endpoint: &Endpoint) {
-        self.drain(Drain { to: None, patience: LEAVE });
-        let refuse = async {
-            while let Some(incoming) = endpoint.accept().await {
-                incoming.refuse();
-            }
-        };
-        let gone = async {
-            while !lock(&self.sessions).is_empty() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::select! {
-            () = refuse => {}
-            () = gone => {}
-            // Sessions themselves close those who do not leave.
-            () = tokio::time::sleep(LEAVE + CLOSE / 2) => {}
-        }
-        endpoint.close();
-        let _ = tokio::time::timeout(CLOSE, endpoint.wait_idle()).await;
     }
 
     /// Forgets what is too old in tracks to which nothing comes, and waits no more for sources that
@@ -486,7 +499,7 @@ impl Node {
             id,
             name: name.clone(),
             state: RwLock::new(Track::new(limits)),
-            watchers: Mutex::default(),
+            watchers: Watchers::new(&self.heralds),
             figures: Mutex::default(),
             malformed: AtomicBool::new(false),
             changed: Notify::new(),

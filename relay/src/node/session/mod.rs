@@ -607,7 +607,7 @@ impl Session {
     fn close(mut self) {
         let now = Instant::now();
         for track in self.tracks.values() {
-            lock(&track.watchers).remove(&self.id);
+            track.watchers.remove(self.id);
         }
         let states: HashMap<_, _> =
             self.tracks.iter().map(|(id, track)| (*id, track.read())).collect();

@@ -191,7 +191,7 @@ impl Session {
         let Some(served) = self.served.get(&request) else { return };
         let state = track.read();
         let wanted = self.wanted(served, &state);
-        lock(&track.watchers).insert(self.id, Arc::clone(&self.signal));
+        track.watchers.insert(self.id, Arc::clone(&self.signal));
         self.outbox.subscribe(request, track.id, &state, wanted);
         drop(state);
         self.tracks.insert(track.id, Arc::clone(track));
@@ -295,7 +295,7 @@ impl Session {
         if !self.served.values().any(|served| served.track == Some(track))
             && let Some(shared) = self.tracks.remove(&track)
         {
-            lock(&shared.watchers).remove(&self.id);
+            shared.watchers.remove(self.id);
         }
     }
 
