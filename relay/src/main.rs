@@ -11,7 +11,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use config::{Certificate, Config, ConfigError};
 use http::{BroadcastInfo, View};
-use node::{Drain, Node};
+use node::{Detail, Distribution, Drain, Node, SeenFigures};
+use tokio::sync::watch;
 use transport::{EndpointOptions, Identity, Listener};
 use workers::Workers;
 
@@ -104,6 +105,14 @@ impl View for Node {
         Node::cached_bytes(self)
     }
 
+    fn hop_latency(&self) -> Distribution {
+        Node::hop_latency(self)
+    }
+
+    fn seen(&self) -> SeenFigures {
+        Node::seen(self)
+    }
+
     fn broadcasts(&self) -> Vec<BroadcastInfo> {
         let broadcasts = Node::broadcasts(self).into_iter();
         broadcasts.map(|(name, viewers)| BroadcastInfo { name, viewers }).collect()
@@ -119,5 +128,13 @@ impl View for Node {
 
     fn drain(&self, drain: Drain) {
         Node::drain(self, drain);
+    }
+
+    fn detail(&self, node: &str) -> watch::Receiver<Option<Detail>> {
+        Node::detail(self, node)
+    }
+
+    fn news(&self) -> watch::Receiver<u64> {
+        Node::news(self)
     }
 }

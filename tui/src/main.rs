@@ -1,16 +1,18 @@
 //! `tui [URL]`: a dashboard for a tree of relays.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use dashboard::feed::http::{self, AdminUrl};
+use dashboard::feed::detail;
+use dashboard::feed::http::{self, Admin, AdminUrl};
 use dashboard::feed::recording::{self, Recorder, Replay};
 use dashboard::terminal::Screen;
 use dashboard::view::theme::{self, Theme};
 use dashboard::{feed, once, run};
+use tokio::sync::watch;
 
 /// Watch a tree of relays: viewers, bit rates, and what is dropped and why.
 #[derive(Debug, Parser)]
@@ -23,6 +25,10 @@ struct Args {
     /// Admin address of any relay; the tree below it is shown
     #[arg(value_name = "URL", env = "WEIR_ADMIN_URL", default_value = "http://127.0.0.1:4480")]
     url: AdminUrl,
+
+    /// The file that holds the relay's admin token, if it has one (or WEIR_ADMIN_TOKEN is the token)
+    #[arg(long, value_name = "FILE", env = "WEIR_ADMIN_TOKEN_FILE")]
+    admin_token_file: Option<PathBuf>,
 
     /// Print the nodes as one plain table and end (1 if the relay can't be reached)
     #[arg(long)]
@@ -92,12 +98,14 @@ async fn start(args: Args) -> anyhow::Result<()> {
         None => args.url.to_string(),
     };
     let ascii = args.ascii || !utf8_locale();
+    let token = admin_token(args.admin_token_file.as_deref())?;
+    let admin = Admin::new(args.url, token.as_deref())?;
     if args.once {
         let text = match replay {
             Some(replay) => once::from_recording(&source, replay)?,
             None => {
                 let (sender, events) = feed::channel();
-                tokio::spawn(http::run(args.url, None, sender));
+                tokio::spawn(http::run(admin, None, sender));
                 once::from_feed(&source, events).await?
             }
         };
@@ -108,6 +116,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let screen = Screen::take(!args.no_mouse)?;
     let recorder = args.record.as_deref().map(Recorder::create).transpose()?;
     let (sender, events) = feed::channel();
+    let looked_at = watch::Sender::new(None);
     let mut speed = 1.0;
     match replay {
         Some(replay) => {
@@ -115,12 +124,26 @@ async fn start(args: Args) -> anyhow::Result<()> {
             tokio::spawn(recording::run(replay, speed, sender));
         }
         None => {
-            tokio::spawn(http::run(args.url, recorder, sender));
+            tokio::spawn(http::run(admin.clone(), recorder.clone(), sender.clone()));
+            tokio::spawn(detail::run(admin, looked_at.subscribe(), recorder, sender));
         }
     }
     let theme = Theme { color: use_color(), ascii };
-    run::run(screen, source, events, signals, theme, speed).await?;
+    run::run(screen, source, run::Feed { events, looked_at }, signals, theme, speed).await?;
     Ok(())
+}
+
+/// The token as the surroundings say it; the word itself comes before a file.
+fn admin_token(file: Option<&Path>) -> anyhow::Result<Option<String>> {
+    match (std::env::var("WEIR_ADMIN_TOKEN"), file) {
+        (Ok(token), _) if !token.is_empty() => Ok(Some(token)),
+        (_, Some(file)) => {
+            let read = std::fs::read_to_string(file);
+            let what = || format!("--admin-token-file: cannot read {}", file.display());
+            read.with_context(what).map(Some)
+        }
+        (_, None) => Ok(None),
+    }
 }
 
 fn use_color() -> bool {

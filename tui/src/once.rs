@@ -52,7 +52,9 @@ pub async fn from_feed(url: &str, mut feed: Receiver<FeedEvent>) -> Result<Strin
         while trees < SNAPSHOTS {
             let Some(event) = feed.recv().await else { break };
             match event {
-                FeedEvent::Lost { error, .. } if trees == 0 => {
+                FeedEvent::Lost { error, advice, .. } if trees == 0 => {
+                    let advice = advice.map(|advice| format!("; {advice}"));
+                    let error = error + &advice.unwrap_or_default();
                     return Err(OnceError::Unreachable { url: url.to_owned(), error });
                 }
                 FeedEvent::Lost { .. } => break,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crossterm::event::{Event, EventStream, KeyEventKind};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
 
 use crate::feed::FeedEvent;
 use crate::state::State;
@@ -30,6 +31,15 @@ pub enum RunError {
     Feed,
 }
 
+/// Both ends of a feed.
+#[derive(Debug)]
+pub struct Feed {
+    /// What it has to tell.
+    pub events: Receiver<FeedEvent>,
+    /// Told which node is on the screen, so that all of that one is asked for.
+    pub looked_at: watch::Sender<Option<String>>,
+}
+
 /// Shows the dashboard until asked to end: by a key, or by SIGTERM, SIGINT or SIGHUP. Its clock runs
 /// `speed` times as fast as the real one, for recordings that are played so.
 ///
@@ -38,7 +48,7 @@ pub enum RunError {
 pub async fn run(
     mut screen: Screen,
     source: String,
-    mut feed: Receiver<FeedEvent>,
+    mut feed: Feed,
     mut signals: Signals,
     theme: Theme,
     speed: f64,
@@ -57,6 +67,12 @@ pub async fn run(
         let mut hits = Hits::default();
         screen.draw(|buffer| hits = view::render(buffer, &scene))?;
         app.hits = hits;
+        let node = app.ui.looked_at(&app.state, now);
+        feed.looked_at.send_if_modified(|known| {
+            let is_other = *known != node;
+            *known = node;
+            is_other
+        });
         tokio::select! {
             () = signals.asked_to_end() => return Ok(()),
             event = input.next() => {
@@ -73,7 +89,7 @@ pub async fn run(
                     next = input.next().now_or_never();
                 }
             }
-            event = feed.recv(), if !feed_ended => {
+            event = feed.events.recv(), if !feed_ended => {
                 let Some(event) = event else { return Err(RunError::Feed) };
                 let now = elapsed();
                 feed_ended = matches!(event, FeedEvent::Ended);

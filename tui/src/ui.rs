@@ -198,6 +198,17 @@ impl Ui {
         state.nodes().find(|(known, _)| *known == name)
     }
 
+    /// The node of which everything is to be shown: sums are not enough on its screens. The feed tells
+    /// all of the node that is asked.
+    pub fn looked_at(&self, live: &State, now: Duration) -> Option<String> {
+        let name = self.shown(live, now, |ui, state, now| match ui.screen {
+            Screen::Nodes | Screen::Events => None,
+            Screen::Node | Screen::Viewers => Some(ui.node(state, now)?.0.to_owned()),
+            Screen::Track => ui.ids(state, now).into_iter().nth(ui.position(state, now)?),
+        });
+        name.filter(|name| name != live.asked())
+    }
+
     /// The name of the opened node, even if it is known no more.
     pub fn opened(&self) -> Option<&str> {
         self.opened.as_deref()

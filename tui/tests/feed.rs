@@ -3,9 +3,9 @@
 mod common;
 
 use common::{Dashboard, node, recording};
-use dashboard::feed::http::{self, AdminUrl};
+use dashboard::feed::http::{self, Admin};
 use dashboard::feed::recording::{Recorder, Replay};
-use dashboard::feed::{self, FeedEvent};
+use dashboard::feed::{self, FeedEvent, detail};
 use proptest::prelude::*;
 use serde_json::json;
 use std::time::Duration;
@@ -184,7 +184,11 @@ proptest! {
             root["tracks"] = json!([{ "name": "t", "subscribers": a, "bytes_in": b,
                 "bytes_out": c, "largest": [a, b] }]);
             match kind {
-                3 => dashboard.feed(FeedEvent::Lost { error: "x".into(), retry_in: Duration::ZERO }),
+                3 => dashboard.feed(FeedEvent::Lost {
+                    error: "x".into(),
+                    advice: None,
+                    retry_in: Duration::ZERO,
+                }),
                 2 => dashboard.nodes(&[]),
                 _ => dashboard.nodes(&[root]),
             }
@@ -201,23 +205,28 @@ proptest! {
     }
 }
 
-/// Answers each connection with the next of these and closes it.
-async fn server(answers: Vec<Vec<u8>>) -> (AdminUrl, tokio::task::JoinHandle<()>) {
+/// Answers each connection with the next of these and closes it; gives the requests back.
+async fn server(
+    token: Option<&str>,
+    answers: Vec<Vec<u8>>,
+) -> (Admin, tokio::task::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let task = tokio::spawn(async move {
+        let mut requests = Vec::new();
         for answer in answers {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = Vec::new();
             while !request.ends_with(b"\r\n\r\n") {
                 request.push(stream.read_u8().await.unwrap());
             }
-            assert!(request.starts_with(b"GET /api/v1/nodes/watch HTTP/1.1\r\n"));
+            requests.push(String::from_utf8(request).unwrap());
             stream.write_all(&answer).await.unwrap();
             stream.shutdown().await.unwrap();
         }
+        requests
     });
-    (url, task)
+    (Admin::new(url, token).unwrap(), task)
 }
 
 fn answer(body: &str) -> Vec<u8> {
@@ -230,6 +239,7 @@ fn word(event: &FeedEvent) -> String {
         FeedEvent::Connected => "connected".into(),
         FeedEvent::Tree(tree) => format!("tree of {}", tree.node),
         FeedEvent::Nonsense(_) => "nonsense".into(),
+        FeedEvent::Detail(node) => format!("detail of {}", node.node),
         FeedEvent::Lost { error, .. } => format!("lost: {error}"),
         FeedEvent::Ended => "ended".into(),
     }
@@ -239,23 +249,28 @@ fn word(event: &FeedEvent) -> String {
 async fn a_feed_reconnects_and_says_each_time_what_was_wrong() {
     let tree =
         |node: &str| format!(r#"{{"node":"{node}","at":"2026-01-01T00:00:00Z","nodes":[]}}"#);
-    let (url, server) = server(vec![
-        answer(&format!("{}\n??\n{}", tree("a"), tree("b"))),
-        b"HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n".to_vec(),
-        b"SSH-2.0-OpenSSH\r\n".to_vec(),
-        answer(&format!("{}\n", tree("c"))),
-    ])
+    let (admin, server) = server(
+        None,
+        vec![
+            answer(&format!("{}\n??\n{}", tree("a"), tree("b"))),
+            b"HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n".to_vec(),
+            b"SSH-2.0-OpenSSH\r\n".to_vec(),
+            answer(&format!("{}\n", tree("c"))),
+        ],
+    )
     .await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("feed.jsonl");
     let (sender, mut events) = feed::channel();
-    let feed = tokio::spawn(http::run(url, Some(Recorder::create(&path).unwrap()), sender));
+    let feed = tokio::spawn(http::run(admin, Some(Recorder::create(&path).unwrap()), sender));
     let mut words = Vec::new();
     while words.last().is_none_or(|word: &String| word != "tree of c") {
         words.push(word(&events.recv().await.unwrap()));
     }
     feed.abort();
-    server.await.unwrap();
+    let requests = server.await.unwrap();
+    assert!(requests.iter().all(|it| it.starts_with("GET /api/v1/nodes/watch HTTP/1.1\r\n")));
+    assert!(!requests.concat().to_lowercase().contains("authorization"));
     let cut = "connecting connected";
     assert_eq!(words[..2].join(" "), cut);
     // The line without an end was cut off: it is none.
@@ -279,9 +294,79 @@ async fn a_feed_reconnects_and_says_each_time_what_was_wrong() {
 fn a_recording_and_its_file_are_the_same() {
     let lines = std::fs::read_to_string(recording("tree.jsonl")).unwrap().lines().count();
     let mut replay = Replay::open(&recording("tree.jsonl")).unwrap();
-    let mut trees = 0;
+    let (mut trees, mut details) = (0, 0);
     while let Some((_, event)) = replay.poll_event().unwrap() {
         trees += usize::from(matches!(event, FeedEvent::Tree(_)));
+        details += usize::from(matches!(event, FeedEvent::Detail(_)));
     }
-    assert_eq!(trees, lines);
+    assert!(trees > 0 && details > 0);
+    assert_eq!(trees + details, lines);
+}
+
+/// A status, and what else an API that asks for a token says.
+fn refusal(status: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {status}\r\nwww-authenticate: Bearer realm=\"weir\"\r\nconnection: close\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+#[tokio::test]
+async fn a_token_is_sent_and_a_relay_that_asks_for_one_says_what_to_set() {
+    for (token, says) in [(None, "WEIR_ADMIN_TOKEN_FILE to the file"), (Some("s3cret"), "another")]
+    {
+        let (admin, server) = server(token, vec![refusal("401 Unauthorized")]).await;
+        let (sender, mut events) = feed::channel();
+        let feed = tokio::spawn(http::run(admin, None, sender));
+        let mut dashboard = Dashboard::new();
+        loop {
+            let event = events.recv().await.unwrap();
+            let lost = matches!(event, FeedEvent::Lost { .. });
+            dashboard.feed(event);
+            if lost {
+                break;
+            }
+        }
+        feed.abort();
+        let request = server.await.unwrap().concat();
+        let sent = request.lines().find_map(|line| line.strip_prefix("authorization: "));
+        assert_eq!(sent, token.map(|_| "Bearer s3cret"));
+        let screen = dashboard.screen(80, 24).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(screen.contains("HTTP 401") && screen.contains(says), "{screen}");
+        assert!(!screen.contains("Is a relay running there"), "{screen}");
+    }
+}
+
+#[tokio::test]
+async fn everything_of_a_node_is_asked_for_while_it_is_looked_at() {
+    let lines = |name: &str| format!("{}\n", node(name, Some("root"), 5.0, 10));
+    let (admin, server) = server(
+        Some("s3cret"),
+        vec![answer(&lines("edge 1")), answer(&lines("low")), refusal("404 Not Found")],
+    )
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("feed.jsonl");
+    let looked_at = tokio::sync::watch::Sender::new(None);
+    let (sender, mut events) = feed::channel();
+    let recorder = Recorder::create(&path).unwrap();
+    let details = detail::run(admin, looked_at.subscribe(), Some(recorder), sender);
+    let details = tokio::spawn(details);
+    for name in ["edge 1", "low"] {
+        looked_at.send_replace(Some(name.to_owned()));
+        assert_eq!(word(&events.recv().await.unwrap()), format!("detail of {name}"));
+    }
+    // An older relay has no such path: nothing is said of it.
+    looked_at.send_replace(Some("old".to_owned()));
+    let requests = server.await.unwrap();
+    let asked: Vec<_> = requests.iter().map(|it| it.split(' ').nth(1).unwrap()).collect();
+    let paths = ["edge%201", "low", "old"].map(|name| format!("/api/v1/nodes/{name}/watch"));
+    assert_eq!(asked, paths);
+    assert!(requests.iter().all(|it| it.contains("authorization: Bearer s3cret\r\n")));
+    drop(looked_at);
+    details.await.unwrap();
+    assert!(events.recv().await.is_none(), "and nothing else came");
+    let mut replay = Replay::open(&path).unwrap();
+    let (_, replayed) = replay.poll_event().unwrap().unwrap();
+    assert_eq!(word(&replayed), "detail of edge 1");
 }

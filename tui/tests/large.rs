@@ -11,7 +11,9 @@ use stats::Tree;
 
 const NODES: usize = 100;
 /// What a node lists when it reports up the tree.
-const LISTED: usize = 64;
+const LISTED: usize = 8;
+/// What it tells when it is looked at.
+const ALL: u64 = 1000;
 
 /// A root, nine below it, ninety below those; drops at one of them.
 fn tree(up: f64, troubled: usize) -> Vec<Value> {
@@ -76,12 +78,94 @@ fn the_one_that_drops_is_found_with_its_viewers() {
     dashboard.type_in("3");
     let screen = dashboard.screen(80, 24);
     assert!(screen.contains("node-57: 1000 viewers"), "{screen}");
-    assert!(screen.contains("listed are the worst 64"), "{screen}");
+    assert!(screen.contains("listed are the worst 8"), "{screen}");
     dashboard.type_in("ss");
     assert!(dashboard.screen(80, 24).lines().nth(5).unwrap().contains("behind"), "{screen}");
     // A filter finds what is folded.
     dashboard.type_in("1/node-39\n");
     assert!(dashboard.screen(80, 24).contains("node-39"));
+}
+
+/// All that is known of one node of such a tree.
+fn detail(up: f64, troubled: usize) -> FeedEvent {
+    let mut node = tree(up, troubled).swap_remove(troubled);
+    let drops = node["drops"].clone();
+    let session = |at: u64| {
+        json!({ "id": format!("s{at}"), "kind": "viewer", "transport": "quic",
+            "protocol": "moqt-18", "remote": format!("192.0.2.1:{at}"),
+            "bytes_out": (up * 1000.0) as u64 + at, "behind_ms": 0,
+            "drops": if at < 3 { drops.clone() } else { json!({}) } })
+    };
+    node["sessions"] = (0..ALL).map(session).collect();
+    node["tracks"] = json!([{ "name": "live/0/video", "subscribers": ALL, "bytes_in": 1,
+        "bytes_out": 1, "groups": [{ "group": 7, "objects": 60, "offered": 60, "sent": 30 }] }]);
+    let line = node.to_string();
+    FeedEvent::Detail(Box::new(stats::NodeSnapshot::from_line(line.as_bytes()).unwrap()))
+}
+
+#[test]
+fn what_is_looked_at_shows_everything_and_sums_are_enough_elsewhere() {
+    let mut dashboard = watched(4);
+    let looked_at = |dashboard: &Dashboard| dashboard.ui.looked_at(&dashboard.state, dashboard.now);
+    assert_eq!(looked_at(&dashboard), None);
+    dashboard.type_in("3");
+    assert_eq!(looked_at(&dashboard).as_deref(), Some("node-57"));
+    assert!(dashboard.screen(80, 24).contains("worst 8"));
+    // Both feeds go on, each at its own pace; the tree's is a little behind.
+    for second in 4..8 {
+        dashboard.feed(detail(100.0 + f64::from(second), 57));
+        dashboard.wait(0.3);
+        dashboard.nodes(&tree(100.0 + f64::from(second) - 1.0, 57));
+        dashboard.wait(0.7);
+    }
+    let screen = dashboard.screen(80, 24);
+    assert!(screen.contains("node-57: 1000 viewers") && !screen.contains("worst"), "{screen}");
+    assert!(screen.contains("1-") && screen.contains("of 1000"), "{screen}");
+    let node = dashboard.state.node("node-57").unwrap();
+    assert!(node.restarted_at().is_none());
+    let rates = node.session_rates(dashboard.now);
+    assert_eq!(rates.len() as u64, ALL);
+    assert!(rates.iter().all(|it| (it.unwrap().bits_out - 8000.0).abs() < 1.0));
+    dashboard.type_in("4");
+    assert_eq!(looked_at(&dashboard).as_deref(), Some("node-57"));
+    assert!(dashboard.screen(80, 24).contains("50%"));
+    // Elsewhere, only the tree's feed goes on; nobody joined, left or restarted.
+    dashboard.type_in("1");
+    assert_eq!(looked_at(&dashboard), None);
+    for second in 8..14 {
+        dashboard.nodes(&tree(100.0 + f64::from(second), 57));
+        dashboard.wait(1.0);
+    }
+    dashboard.type_in("3");
+    assert!(dashboard.screen(80, 24).contains("listed are the worst 8"));
+    let told: Vec<_> = dashboard.state.events.iter().map(|event| event.text.as_str()).collect();
+    let strange = ["joined", "left", "restarted"];
+    assert!(!told.iter().any(|text| strange.iter().any(|word| text.contains(word))), "{told:?}");
+}
+
+#[test]
+fn a_node_that_dies_while_it_is_looked_at_is_down() {
+    let mut dashboard = watched(4);
+    dashboard.type_in("3");
+    dashboard.feed(detail(104.0, 57));
+    let mut nodes = tree(104.0, 57);
+    nodes[57]["state"] = json!("down");
+    nodes[57]["reason"] = json!("not heard for 3 s");
+    dashboard.nodes(&nodes);
+    dashboard.type_in("2");
+    assert!(dashboard.find("is down: not heard for 3 s").starts_with("down"));
+}
+
+#[test]
+fn the_node_that_is_asked_is_in_the_feed_already() {
+    let mut dashboard = Dashboard::new();
+    dashboard.feed(FeedEvent::Connected);
+    dashboard.nodes(&[node("root", None, 5.0, 10), node("edge", Some("root"), 5.0, 10)]);
+    for (keys, looked_at) in [("g2", None), ("1gj2", Some("edge")), ("5", None)] {
+        dashboard.type_in(keys);
+        let found = dashboard.ui.looked_at(&dashboard.state, dashboard.now);
+        assert_eq!(found.as_deref(), looked_at, "after {keys}");
+    }
 }
 
 #[test]

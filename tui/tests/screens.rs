@@ -179,7 +179,7 @@ fn what_is_selected_by_itself_stays_once_it_was_touched() {
 fn no_relay_there() {
     let mut dashboard = Dashboard::new();
     let error = "Connection refused (os error 111)".to_owned();
-    dashboard.feed(FeedEvent::Lost { error, retry_in: Duration::from_secs(5) });
+    dashboard.feed(FeedEvent::Lost { error, advice: None, retry_in: Duration::from_secs(5) });
     dashboard.wait(2.5);
     insta::assert_snapshot!(dashboard.screen(80, 24));
 }
@@ -188,7 +188,7 @@ fn no_relay_there() {
 fn the_feed_is_lost() {
     let mut dashboard = Dashboard::after("tree.jsonl", DROPPING);
     let error = "the relay closed the feed".to_owned();
-    dashboard.feed(FeedEvent::Lost { error, retry_in: Duration::from_secs(30) });
+    dashboard.feed(FeedEvent::Lost { error, advice: None, retry_in: Duration::from_secs(30) });
     dashboard.wait(21.0);
     insta::assert_snapshot!(dashboard.screen(80, 24));
 }

@@ -127,7 +127,7 @@ fn lint(run: &mut Run) -> Result<()> {
 }
 
 fn rust(run: &mut Run) -> Result<()> {
-    tools::require(&[&tools::CXX])?;
+    tools::require(&[&tools::CXX, &tools::PROMTOOL])?;
     tools::recommend(&tools::NASM);
     if run.has_nextest() {
         let settings = project::path("xtask/nextest.toml").display().to_string();

@@ -62,6 +62,13 @@ pub(crate) const FFMPEG: Tool = Tool {
     packages: &["ffmpeg"],
 };
 
+pub(crate) const PROMTOOL: Tool = Tool {
+    programs: &["promtool"],
+    variable: None,
+    purpose: "checks the metrics, the alert rules and a scrape",
+    packages: &["prometheus"],
+};
+
 /// The oldest Node that the web player's build tools run on.
 const OLDEST_NODE: (u32, u32) = (20, 19);
 

@@ -411,7 +411,10 @@ impl Target {
     ) {
         self.viewers += 1;
         self.broken += u64::from(account.error.is_some());
-        self.resets += account.resets;
+        self.resets += account.resets.values().sum::<u64>();
+        for (code, resets) in &account.resets {
+            *self.resets_by_code.entry(code.clone()).or_default() += resets;
+        }
         for track in &account.tracks {
             // A subscription that was never answered is owed what came after it was asked for.
             let since = track.accepted.unwrap_or(account.dialled);

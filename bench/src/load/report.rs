@@ -1,5 +1,6 @@
 //! The figures of a run, for people and as JSON.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
@@ -54,6 +55,9 @@ pub struct Target {
     pub altered: u64,
     /// Streams that the relay reset.
     pub resets: u64,
+    /// The same by the code that it said.
+    #[serde(default)]
+    pub resets_by_code: BTreeMap<String, u64>,
     /// Payload bytes that came inside the measured time.
     pub bytes: u64,
     /// From an object's making until it was whole at a viewer.

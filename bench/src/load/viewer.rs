@@ -1,6 +1,7 @@
 //! Viewers: sessions that subscribe, count and time what comes, and keep nothing of it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,8 +96,8 @@ pub(super) struct Account {
     pub(super) tracks: Vec<Track>,
     /// How late its timed objects were, microseconds.
     pub(super) lateness: stats::Histogram,
-    /// Streams that the relay reset.
-    pub(super) resets: u64,
+    /// Streams that the relay reset, by the code it said.
+    pub(super) resets: BTreeMap<String, u64>,
     /// What went wrong.
     pub(super) error: Option<String>,
 }
@@ -205,7 +206,7 @@ impl Account {
             left: Micros::MAX,
             tracks: order.tracks.iter().map(track).collect(),
             lateness: stats::Histogram::default(),
-            resets: 0,
+            resets: BTreeMap::new(),
             error: None,
         }
     }
@@ -309,8 +310,8 @@ impl Reader {
                     self.account.borrow_mut().error = Some(error);
                     return;
                 }
-                Err(ReadError::Reset(_)) => {
-                    self.account.borrow_mut().resets += 1;
+                Err(ReadError::Reset(code)) => {
+                    *self.account.borrow_mut().resets.entry(code.to_string()).or_default() += 1;
                     return;
                 }
                 Err(ReadError::Gone(_)) => return,

@@ -54,9 +54,12 @@ pub struct NodeSnapshot {
     /// What was not delivered, over all sessions that ever were. Written with every reason.
     #[serde(default, serialize_with = "Drops::serialize_all")]
     pub drops: Drops,
-    /// Tracks that are known now.
+    /// Tracks that are known now; from a node below perhaps only the busiest, without their groups.
     #[serde(default)]
     pub tracks: Vec<TrackSnapshot>,
+    /// How many tracks there are, where [`NodeSnapshot::tracks`] lists only a part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracks_total: Option<u64>,
     /// Sessions that are open now; from a node below perhaps only those that are worst off, so
     /// that [`NodeSnapshot::viewers`] and its like say how many there are.
     #[serde(default)]
@@ -107,6 +110,9 @@ pub struct SeenSnapshot {
     /// From capture to presentation, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<Percentiles>,
+    /// How wrong the clocks may make [`SeenSnapshot::latency_ms`], in milliseconds, either way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_error_ms: Option<f64>,
     /// From connecting to the first picture, in milliseconds, for the middle viewer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub join_ms: Option<f64>,
@@ -362,6 +368,16 @@ impl Tree {
 }
 
 impl NodeSnapshot {
+    /// Reads one line of a single node's feed; as [`Tree::from_line`].
+    ///
+    /// # Errors
+    /// When the line is no JSON, or lacks a field that the contract promises.
+    pub fn from_line(line: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut node: Self = serde_json::from_slice(line)?;
+        node.sanitize();
+        Ok(node)
+    }
+
     /// As [`Tree::sanitize`], for one node.
     pub fn sanitize(&mut self) {
         clean(&mut self.node);
@@ -379,6 +395,7 @@ impl NodeSnapshot {
         self.clock_error_ms = self.clock_error_ms.and_then(plausible);
         if let Some(seen) = &mut self.seen {
             seen.latency_ms = seen.latency_ms.and_then(Percentiles::plausible);
+            seen.latency_error_ms = seen.latency_error_ms.and_then(plausible);
             seen.join_ms = seen.join_ms.and_then(plausible);
         }
         for session in &mut self.sessions {

@@ -51,6 +51,29 @@ impl Default for EndpointConfig {
     }
 }
 
+/// What the kernel keeps for an endpoint's socket, in bytes, each way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpBuffers {
+    /// Granted for what comes in.
+    pub receive: u64,
+    /// Granted for what goes out.
+    pub send: u64,
+}
+
+impl UdpBuffers {
+    /// What is asked for, each: a burst of a whole group must not be lost in the kernel.
+    pub const WANTED: u64 = 4 * 1024 * 1024;
+
+    fn of(socket: &std::net::UdpSocket) -> Option<Self> {
+        let socket = socket2::SockRef::from(socket);
+        // Linux says twice what it was told, as half is for its own bookkeeping.
+        let own = if cfg!(target_os = "linux") { 2 } else { 1 };
+        let receive = socket.recv_buffer_size().ok()? / own;
+        let send = socket.send_buffer_size().ok()? / own;
+        Some(Self { receive: receive as u64, send: send as u64 })
+    }
+}
+
 /// Everything that an endpoint is told: an [`EndpointConfig`] alone leaves the rest as it is by
 /// default.
 #[derive(Clone, Debug)]
@@ -131,6 +154,7 @@ fn names(versions: &[Version]) -> String {
 pub struct Endpoint {
     endpoint: quinn::Endpoint,
     options: Arc<EndpointOptions>,
+    buffers: Option<UdpBuffers>,
 }
 
 impl Endpoint {
@@ -149,9 +173,10 @@ impl Endpoint {
     pub fn serve(listener: Listener) -> Result<Self, Error> {
         let Listener { socket, server, endpoint, options } = listener;
         let runtime = Arc::new(quinn::TokioRuntime);
+        let buffers = UdpBuffers::of(&socket);
         let endpoint = quinn::Endpoint::new(endpoint, Some(server), socket, runtime)
             .map_err(|error| Error::Setup(error.to_string()))?;
-        Ok(Self { endpoint, options })
+        Ok(Self { endpoint, options, buffers })
     }
 
     /// Only dials, from any free port.
@@ -162,14 +187,20 @@ impl Endpoint {
             .or_else(|_| bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))
             .map_err(|error| Error::Bind { addr: any, reason: error.to_string() })?;
         let runtime = Arc::new(quinn::TokioRuntime);
+        let buffers = UdpBuffers::of(&socket);
         let endpoint = quinn::Endpoint::new(Default::default(), None, socket, runtime)
             .map_err(|error| Error::Setup(error.to_string()))?;
-        Ok(Self { endpoint, options: Arc::new(options.into()) })
+        Ok(Self { endpoint, options: Arc::new(options.into()), buffers })
     }
 
     /// The address bound.
     pub fn local_addr(&self) -> Result<SocketAddr, Error> {
         self.endpoint.local_addr().map_err(|error| Error::Setup(error.to_string()))
+    }
+
+    /// What the kernel granted its socket; `None` where it does not tell.
+    pub fn udp_buffers(&self) -> Option<UdpBuffers> {
+        self.buffers
     }
 
     /// The next connection attempt; `None` once the endpoint is closed.

@@ -14,7 +14,7 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn_proto::{ConnectionId, ConnectionIdGenerator, HashedConnectionIdGenerator, InvalidCid};
 
 use crate::endpoint::{EndpointOptions, H3};
-use crate::{Error, Identity};
+use crate::{Error, Identity, UdpBuffers};
 
 /// Most endpoints on one port: the first byte of a connection ID spreads over so many evenly.
 const MAX_WORKERS: usize = 64;
@@ -196,8 +196,8 @@ fn open(addr: SocketAddr) -> std::io::Result<socket2::Socket> {
         socket.set_only_v6(false)?;
     }
     // As much as the system gives: a burst of a whole group must not be lost in the kernel.
-    let _ = socket.set_recv_buffer_size(4 * 1024 * 1024);
-    let _ = socket.set_send_buffer_size(4 * 1024 * 1024);
+    let _ = socket.set_recv_buffer_size(UdpBuffers::WANTED as usize);
+    let _ = socket.set_send_buffer_size(UdpBuffers::WANTED as usize);
     Ok(socket)
 }
 

@@ -19,12 +19,13 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Json, Router};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use stats::NodeState;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::gate::Gate;
 use super::process::Process;
-use super::{Drain, Figures, Moment, View, error, metrics, unanswered};
+use super::{Detail, Drain, Figures, Moment, View, error, metrics, unanswered};
 
 /// Between two lines of the feed.
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,12 +57,14 @@ const fn probe(path: &'static str, serve: fn(MethodFilter) -> MethodRouter<Admin
 }
 
 /// Everything that is answered.
-pub(super) static ROUTES: [Route; 10] = [
+pub(super) static ROUTES: [Route; 12] = [
     probe("/health", |method| on(method, || async { "ok\n" })),
     probe("/ready", |method| on(method, ready)),
     route(Method::GET, "/metrics", |method| on(method, exposition)),
     route(Method::GET, "/api/v1/nodes", |method| on(method, nodes)),
     route(Method::GET, "/api/v1/nodes/watch", |method| on(method, feed)),
+    route(Method::GET, "/api/v1/nodes/{node}", |method| on(method, node)),
+    route(Method::GET, "/api/v1/nodes/{node}/watch", |method| on(method, node_feed)),
     route(Method::GET, "/api/v1/broadcasts", |method| on(method, broadcasts)),
     route(Method::GET, "/api/v1/tracks", |method| on(method, tracks)),
     route(Method::GET, "/api/v1/sessions", |method| on(method, sessions)),
@@ -225,30 +228,121 @@ async fn drain(State(admin): State<Admin>, body: Result<Bytes, BytesRejection>) 
 }
 
 async fn feed(State(admin): State<Admin>) -> Response {
-    let kind = [(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))];
-    (kind, Body::from_stream(lines(admin))).into_response()
+    let line = |moment: &Moment| serde_json::to_vec(&moment.tree).ok();
+    feed_of(&admin, admin.view.news(), FEED_INTERVAL, line)
 }
 
-/// A line at once, then one a second for as long as somebody reads; one who reads slowly gets fewer.
-/// None while the node does not answer: a feed that stops is how one sees it.
-fn lines(admin: Admin) -> impl Stream<Item = Result<Bytes, Infallible>> {
+/// How long a node below may take to tell all that it knows; after that, what it reported will do.
+const DETAIL_PATIENCE: Duration = Duration::from_millis(1500);
+/// Details that are older are no news: the node's report says how it is.
+const DETAIL_AGE: Duration = Duration::from_millis(2500);
+
+/// Who is asked about one node: what it reports up the tree is known, all that it knows is told.
+struct Look {
+    name: String,
+    told: watch::Receiver<Option<Detail>>,
+}
+
+impl Look {
+    /// `None` if that node is not in the tree.
+    fn at(admin: &Admin, moment: &Moment, name: String) -> Option<Self> {
+        moment.tree.nodes.iter().any(|node| node.node == name).then(|| {
+            let told = match name == moment.node().node {
+                // All of it is in the tree.
+                true => watch::Sender::default().subscribe(),
+                false => admin.view.detail(&name),
+            };
+            Self { name, told }
+        })
+    }
+
+    /// Waits until the node told something, but not for long.
+    async fn wait(&mut self) {
+        let told = self.told.wait_for(Option::is_some);
+        // In vain if it is of an older version, or gone.
+        let _ = tokio::time::timeout(DETAIL_PATIENCE, told).await;
+    }
+
+    /// All that is known of the node; `None` once it is not in the tree any more.
+    fn json(&self, moment: &Moment) -> Option<Vec<u8>> {
+        let report = moment.tree.nodes.iter().find(|node| node.node == self.name)?;
+        let told = self.told.borrow();
+        let detail = told
+            .as_ref()
+            .filter(|detail| report.state != NodeState::Down && detail.at.elapsed() < DETAIL_AGE);
+        serde_json::to_vec(detail.map_or(report, |detail| &detail.node)).ok()
+    }
+}
+
+fn no_node() -> Response {
+    error(StatusCode::NOT_FOUND, "no node of this tree has that name")
+}
+
+async fn node(State(admin): State<Admin>, name: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(name)) = name else { return no_node() };
+    let Some(reading) = admin.figures.moment.latest().await else { return unanswered() };
+    let Some(mut look) = Look::at(&admin, &reading.figures, name) else { return no_node() };
+    look.wait().await;
+    match look.json(&reading.figures) {
+        Some(json) => {
+            ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response()
+        }
+        None => no_node(),
+    }
+}
+
+async fn node_feed(
+    State(admin): State<Admin>,
+    name: Result<Path<String>, PathRejection>,
+) -> Response {
+    let Ok(Path(name)) = name else { return no_node() };
+    let Some(reading) = admin.figures.moment.latest().await else { return unanswered() };
+    let Some(look) = Look::at(&admin, &reading.figures, name) else { return no_node() };
+    // What it tells comes once a second, too: waiting just as long would send each line twice.
+    let patience = FEED_INTERVAL + FEED_INTERVAL / 2;
+    feed_of(&admin, look.told.clone(), patience, move |moment| look.json(moment))
+}
+
+/// An answer that goes on: a line of each moment.
+fn feed_of<T: Send + Sync + 'static>(
+    admin: &Admin,
+    news: watch::Receiver<T>,
+    after_news: Duration,
+    line: impl Fn(&Moment) -> Option<Vec<u8>> + Send + 'static,
+) -> Response {
+    let kind = [(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))];
+    (kind, Body::from_stream(lines(admin.clone(), news, after_news, line))).into_response()
+}
+
+/// A line at once, then one a second for as long as somebody reads, and one at once when there is
+/// news, `after_news` before the next; one who reads slowly gets fewer. None while the node does not answer: a feed that stops is
+/// how one sees it. Ends when there is no line any more.
+fn lines<T: Send + Sync + 'static>(
+    admin: Admin,
+    news: watch::Receiver<T>,
+    after_news: Duration,
+    line: impl Fn(&Moment) -> Option<Vec<u8>> + Send + 'static,
+) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let mut ticks = tokio::time::interval(FEED_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    stream::unfold((admin, ticks), |(mut admin, mut ticks)| async move {
-        loop {
-            tokio::select! {
-                biased;
-                _ = admin.stop.wait_for(|stop| *stop) => return None,
-                _ = ticks.tick() => {}
+    stream::unfold(
+        (admin, ticks, news, line),
+        move |(mut admin, mut ticks, mut news, line)| async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = admin.stop.wait_for(|stop| *stop) => return None,
+                    _ = ticks.tick() => {}
+                    Ok(()) = news.changed() => ticks.reset_after(after_news),
+                }
+                let Some(reading) = admin.figures.moment.latest().await else { continue };
+                if reading.is_old() {
+                    continue;
+                }
+                let mut line_of = line(&reading.figures)?;
+                line_of.push(b'\n');
+                return Some((Ok(line_of.into()), (admin, ticks, news, line)));
             }
-            let Some(reading) = admin.figures.moment.latest().await else { continue };
-            if reading.is_old() {
-                continue;
-            }
-            let tree = &reading.figures.tree;
-            let mut line = serde_json::to_vec(tree).expect("a tree is plain data");
-            line.push(b'\n');
-            return Some((Ok(line.into()), (admin, ticks)));
-        }
-    })
+        },
+    )
 }

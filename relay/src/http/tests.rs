@@ -7,8 +7,8 @@ use axum::http::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use stats::{
-    DropCounts, DropReason, NodeSnapshot, NodeState, SessionKind, SessionSnapshot, TrackSnapshot,
-    Transport, Tree, UpstreamSnapshot, UpstreamState,
+    DropCounts, DropReason, NodeSnapshot, NodeState, Percentiles, SessionKind, SessionSnapshot,
+    TrackSnapshot, Transport, Tree, UdpBuffers, UpstreamSnapshot, UpstreamState,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,6 +22,7 @@ use tokio_rustls::rustls::{self, RootCertStore};
 mod access;
 mod contract;
 mod figures;
+mod nodes;
 
 use super::*;
 use crate::config::Certificate;
@@ -34,6 +35,11 @@ struct Fake {
     /// Sessions, each a little further behind than the one before, besides one to a parent.
     viewers: usize,
     drained: std::sync::Mutex<Option<Drain>>,
+    /// A node below, as it reports itself.
+    child: Option<NodeSnapshot>,
+    /// What it tells when somebody looks at it.
+    below: watch::Sender<Option<Detail>>,
+    news: watch::Sender<u64>,
     /// Says nothing until the other end is dropped.
     stuck: Option<std::sync::Mutex<std::sync::mpsc::Receiver<()>>>,
 }
@@ -61,7 +67,12 @@ fn viewer(nth: usize) -> SessionSnapshot {
 }
 
 fn track(nth: usize) -> TrackSnapshot {
-    TrackSnapshot { name: format!("live/{nth}/video"), ..TrackSnapshot::default() }
+    TrackSnapshot {
+        name: format!("live/{nth}/video"),
+        latency_ms: Some(Percentiles { p50: 100.0 * nth as f64, p95: 200.0 }),
+        latency_error_ms: Some(0.5),
+        ..TrackSnapshot::default()
+    }
 }
 
 /// What it says of itself.
@@ -73,6 +84,9 @@ fn snapshot() -> NodeSnapshot {
         version: "0.1.0".into(),
         viewers: 3,
         bytes_out: 4096,
+        clock_offset_ms: Some(-5000.0),
+        clock_error_ms: Some(1.25),
+        udp_buffers: Some(UdpBuffers { receive: 212_992, send: 200_000, wanted: 4_194_304 }),
         upstream: vec![UpstreamSnapshot {
             url: "https://root.example/?token=secret".into(),
             state: UpstreamState::Connected,
@@ -102,11 +116,30 @@ impl View for Fake {
         node.tracks = (0..self.viewers).map(track).collect();
         node.bytes_in = self.trees.fetch_add(1, Ordering::Relaxed);
         let at = "2026-01-01T00:00:00Z".parse().unwrap();
-        Tree { node: node.node.clone(), at, nodes: vec![node] }
+        let nodes = [node].into_iter().chain(self.child.clone());
+        Tree { node: "edge-1".into(), at, nodes: nodes.collect() }
     }
 
     fn cached_bytes(&self) -> u64 {
         777
+    }
+
+    fn hop_latency(&self) -> Distribution {
+        let mut hops = Distribution::new(&[0.01, 0.1, 1.0]);
+        for seconds in [0.004, 0.02, 0.03, 7.0] {
+            hops.record(seconds);
+        }
+        hops
+    }
+
+    fn seen(&self) -> SeenFigures {
+        let mut seen = SeenFigures { viewers: [2, 0, 0, 1], stalls: 3, ..SeenFigures::default() };
+        seen.stalled = Duration::from_millis(4500);
+        seen.frames_dropped = 60;
+        for seconds in [0.09, 0.1, 0.12, 99.0] {
+            seen.latency.record(seconds);
+        }
+        seen
     }
 
     fn broadcasts(&self) -> Vec<BroadcastInfo> {
@@ -126,6 +159,14 @@ impl View for Fake {
     fn drain(&self, drain: Drain) {
         self.wait();
         *self.drained.lock().unwrap() = Some(drain);
+    }
+
+    fn detail(&self, _node: &str) -> watch::Receiver<Option<Detail>> {
+        self.below.subscribe()
+    }
+
+    fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 }
 

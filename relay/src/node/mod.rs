@@ -4,19 +4,31 @@
 //! * `ingest` reads one upstream subgroup into its track.
 //! * `fetch` answers a request for objects of the past.
 //! * `uplink` keeps the session to the parent alive.
-//! * `feed` reports this node up the tree and gathers the reports from below.
+//! * `feed` reports this node up the tree and gathers the reports from below; `report` is the bytes
+//!   of one, `detail` who looks at more than reports say.
+//! * `clock` tells the time, and knows how other nodes' clocks run.
+//! * `viewers` takes what viewers report; `seen` puts that together.
+//! * `arrivals` compares when objects came to the relay before us and to us.
+//! * `figures` is what people are told of one track.
 //! * `snapshot` puts the figures together.
 //! * `watchers` knows who is woken for a track, on which worker.
 //!
 //! Locks are held for as long as a state machine's step takes, never across an await. Order where
 //! two are needed: router, then tracks.
 
+mod arrivals;
+mod clock;
+mod detail;
 mod feed;
 mod fetch;
+mod figures;
 mod ingest;
+mod report;
+mod seen;
 mod session;
 mod snapshot;
 mod uplink;
+mod viewers;
 mod watchers;
 
 use std::collections::HashMap;
@@ -24,22 +36,35 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
-use moqt::{AuthToken, FullTrackName, Namespace, Setup};
+use moqt::{
+    AuthToken, FullTrackName, Namespace, ObjectHeader, ObjectStatus, Setup, SubgroupHeader,
+    SubgroupId,
+};
 use relay_core::{
     CacheLimits, Peer, Policy, RouteAction, Router, RouterConfig, SessionId, StreamKey, Track,
     TrackId,
 };
-use tokio::sync::watch;
-use tokio::sync::{Notify, mpsc};
-use transport::{Endpoint, Identity, Listener};
+use tokio::sync::{Notify, mpsc, watch};
+use transport::{CANONICAL, Endpoint, Identity, Listener, UdpBuffers};
 
 use crate::config::Config;
+use arrivals::Arrivals;
+use clock::Clocks;
+use detail::Details;
+use figures::TrackFigures;
+use seen::Seen;
 use session::{Answer, Ask, Fault, SessionInfo};
 use snapshot::{Children, Totals, UplinkStatus};
 pub(crate) use watchers::enter;
 use watchers::{Herald, Watchers};
 
+pub(crate) use detail::Detail;
+pub(crate) use seen::{Distribution, SeenFigures, WAYS};
+
+/// This node itself, among its sessions.
+const SELF: SessionId = SessionId(0);
 /// How long peers have to leave when the node ends.
 const LEAVE: Duration = Duration::from_millis(1500);
 /// How often tracks are looked at though nothing comes.
@@ -76,6 +101,14 @@ pub(crate) struct Node {
     totals: Totals,
     uplinks: Mutex<Vec<UplinkStatus>>,
     children: Mutex<Children>,
+    clocks: Clocks,
+    seen: Mutex<Seen>,
+    arrivals: Arrivals,
+    /// The smallest of all its sockets.
+    udp_buffers: Mutex<Option<UdpBuffers>>,
+    details: Details,
+    /// How often a node below fell silent or was heard again.
+    news: watch::Sender<u64>,
     /// One for each worker.
     heralds: Vec<Arc<Herald>>,
     /// Set once, when everyone is to leave.
@@ -106,7 +139,7 @@ pub(crate) struct SharedTrack {
     name: FullTrackName,
     state: RwLock<Track>,
     watchers: Watchers,
-    bytes_out: AtomicU64,
+    figures: Mutex<TrackFigures>,
     /// What its publishers say contradicts itself: nothing of it is passed on any more.
     malformed: AtomicBool,
     /// For tasks that wait for more of it.
@@ -120,6 +153,38 @@ impl SharedTrack {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Track> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes an object of our own, in a group of its own.
+    fn write_own(&self, group: u64, payload: Bytes) {
+        let now = Instant::now();
+        let header = SubgroupHeader {
+            track_alias: 0,
+            group,
+            subgroup: SubgroupId::Known(0),
+            priority: None,
+            properties: false,
+            end_of_group: true,
+            first_object: true,
+        };
+        let mut head = BytesMut::new();
+        ObjectHeader {
+            id: 0,
+            previous: None,
+            properties: None,
+            payload: payload.len() as u64,
+            status: ObjectStatus::Normal,
+        }
+        .encode(&mut head, CANONICAL.int_coding());
+        let mut state = self.write();
+        if let Ok(Some(feed)) = state.open(SELF, header, now) {
+            // Our own bytes cannot break the protocol.
+            let _ = state.append(feed, head.freeze(), now);
+            let _ = state.append(feed, payload, now);
+            let _ = state.finish(feed, now);
+        }
+        drop(state);
+        self.wake();
     }
 
     /// Something arrived.
@@ -151,11 +216,17 @@ impl Node {
             mailboxes: Mutex::default(),
             tracks: RwLock::default(),
             sessions: Mutex::default(),
-            // 0 is this node itself, see `feed`.
+            // 0 is this node itself.
             next_session: AtomicU64::new(1),
             totals: Totals::default(),
             uplinks: Mutex::new(uplinks),
             children: Mutex::default(),
+            clocks: Clocks::new(),
+            seen: Mutex::default(),
+            arrivals: Arrivals::default(),
+            udp_buffers: Mutex::default(),
+            details: Details::default(),
+            news: watch::Sender::default(),
             heralds: (0..workers).map(|_| Arc::default()).collect(),
             draining: OnceLock::new(),
             config,
@@ -175,6 +246,8 @@ impl Node {
             tokio::spawn(Arc::clone(self).watch_timeouts()),
             tokio::spawn(feed::run(Arc::clone(self))),
             tokio::spawn(uplink::run(Arc::clone(self))),
+            tokio::spawn(clock::run(Arc::clone(self))),
+            tokio::spawn(arrivals::run(Arc::clone(self))),
             tokio::spawn(Arc::clone(self).renew_certificate()),
             tokio::spawn(Arc::clone(self).tidy_tracks()),
         ];
@@ -206,6 +279,7 @@ impl Node {
             Ok(endpoint) => endpoint,
             Err(error) => return tracing::error!(worker, %error, "a worker cannot serve"),
         };
+        self.count_socket(&endpoint);
         tokio::select! {
             () = self.accept(&endpoint) => {}
             () = self.heralds[worker].run() => {}
@@ -213,6 +287,17 @@ impl Node {
         }
         endpoint.close();
         let _ = tokio::time::timeout(CLOSE, endpoint.wait_idle()).await;
+    }
+
+    /// One more socket that media pass through.
+    fn count_socket(&self, endpoint: &Endpoint) {
+        let Some(more) = endpoint.udp_buffers() else { return };
+        let mut smallest = lock(&self.udp_buffers);
+        let so_far = smallest.unwrap_or(more);
+        *smallest = Some(UdpBuffers {
+            receive: so_far.receive.min(more.receive),
+            send: so_far.send.min(more.send),
+        });
     }
 
     async fn accept(self: &Arc<Self>, endpoint: &Endpoint) {
@@ -415,12 +500,17 @@ impl Node {
             name: name.clone(),
             state: RwLock::new(Track::new(limits)),
             watchers: Watchers::new(&self.heralds),
-            bytes_out: AtomicU64::new(0),
+            figures: Mutex::default(),
             malformed: AtomicBool::new(false),
             changed: Notify::new(),
         };
         let mut tracks = self.tracks.write().unwrap_or_else(PoisonError::into_inner);
         tracks.insert(id, Arc::new(track));
+    }
+
+    /// What viewers reported.
+    pub(crate) fn seen(&self) -> SeenFigures {
+        lock(&self.seen).figures(Instant::now())
     }
 
     fn policy(&self) -> Policy {

@@ -1,27 +1,28 @@
 //! Puts the node's figures together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use relay_core::Books;
+use relay_core::{Books, SessionId};
 use stats::{
     NodeSnapshot, NodeState, Percentiles, SessionKind, SessionSnapshot, TrackSnapshot, Transport,
-    Tree, UpstreamSnapshot, UpstreamState,
+    Tree, UdpBuffers, UpstreamSnapshot, UpstreamState,
 };
+use tokio::sync::watch;
 use transport::Connection;
 use url::Url;
 
+use super::detail::Detail;
+use super::figures::Latency;
 use super::session::SessionInfo;
-use super::{Node, lock};
+use super::{Node, SharedTrack, lock};
 
 /// A node that was not heard for this long is down.
 const DOWN_AFTER: Duration = Duration::from_millis(2500);
 /// A node that was not heard for this long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
-/// Sessions listed in what goes up the tree: the worst off; all of them are counted.
-const REPORTED_SESSIONS: usize = 64;
 
 /// Counts that outlive their sessions and tracks.
 #[derive(Default)]
@@ -87,39 +88,62 @@ impl UplinkStatus {
 
 /// What was heard of the nodes below.
 #[derive(Default)]
-pub(super) struct Children(BTreeMap<String, Child>);
+pub(super) struct Children {
+    heard: BTreeMap<String, Child>,
+    /// Those of them that fell silent, when it was last looked.
+    silent: BTreeSet<String>,
+}
 
 struct Child {
     snapshot: NodeSnapshot,
-    group: u64,
     at: Instant,
 }
 
+impl Child {
+    fn silent(&self, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(self.at)).filter(|silent| *silent > DOWN_AFTER)
+    }
+}
+
 impl Children {
-    pub(super) fn is_news(&self, node: &str, group: u64) -> bool {
-        self.0.get(node).is_none_or(|child| child.group != group)
+    pub(super) fn hear(&mut self, snapshot: NodeSnapshot, at: Instant) {
+        self.heard.insert(snapshot.node.clone(), Child { snapshot, at });
     }
 
-    pub(super) fn hear(&mut self, snapshot: NodeSnapshot, group: u64, at: Instant) {
-        self.0.insert(snapshot.node.clone(), Child { snapshot, group, at });
-    }
-
-    pub(super) fn forget_old(&mut self, now: Instant) {
-        self.0.retain(|_, child| now.saturating_duration_since(child.at) < FORGET_AFTER);
+    /// Looks who fell silent or is heard again, and forgets who was silent for long. `true`: it is
+    /// not as it was when this was last asked.
+    pub(super) fn notice_silence(&mut self, now: Instant) -> bool {
+        self.heard.retain(|_, child| now.saturating_duration_since(child.at) < FORGET_AFTER);
+        let silent = self.heard.iter().filter(|(_, child)| child.silent(now).is_some());
+        let silent: BTreeSet<_> = silent.map(|(name, _)| name.clone()).collect();
+        let changed = silent != self.silent;
+        self.silent = silent;
+        changed
     }
 
     fn snapshots(&self, now: Instant) -> impl Iterator<Item = NodeSnapshot> {
-        self.0.values().map(move |child| {
+        self.heard.values().map(move |child| {
             let mut snapshot = child.snapshot.clone();
-            let silent = now.saturating_duration_since(child.at);
-            if silent > DOWN_AFTER {
+            if let Some(silent) = child.silent(now) {
+                snapshot.reason = Some(self.why_silent(&snapshot, silent, now));
                 snapshot.state = NodeState::Down;
-                snapshot.reason = Some(format!("not heard for {:.0} s", silent.as_secs_f64()));
                 snapshot.viewers = 0;
                 snapshot.sessions.clear();
             }
             snapshot
         })
+    }
+
+    /// As much as can be known from here.
+    fn why_silent(&self, snapshot: &NodeSnapshot, silent: Duration, now: Instant) -> String {
+        let above = snapshot.parent.as_ref().and_then(|parent| self.heard.get(parent));
+        let above = above.filter(|above| above.silent(now).is_some());
+        let why = match (above, snapshot.state) {
+            (Some(above), _) => format!(", nor is {} above it", above.snapshot.node),
+            (None, NodeState::Draining) => " since it shut down".to_owned(),
+            (None, _) => String::new(),
+        };
+        format!("not heard for {:.0} s{why}", silent.as_secs_f64())
     }
 }
 
@@ -135,18 +159,18 @@ impl Node {
         Tree { node: self.config.node.clone(), at: jiff::Timestamp::now(), nodes }
     }
 
-    /// What goes up the tree: as [`Node::snapshot`], with the sessions that are worst off only.
-    pub(super) fn report(&self) -> NodeSnapshot {
-        let mut snapshot = self.snapshot();
-        let sessions = &mut snapshot.sessions;
-        sessions
-            .sort_by_key(|session| std::cmp::Reverse((session.behind_ms, session.queued_bytes)));
-        sessions.truncate(REPORTED_SESSIONS);
-        snapshot
+    /// All that a node below tells of itself, from now on until the receiver is dropped.
+    pub(crate) fn detail(&self, node: &str) -> watch::Receiver<Option<Detail>> {
+        self.details.look_at(node)
+    }
+
+    /// Changes with each node below that falls silent or is heard again.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 
     /// This node alone.
-    fn snapshot(&self) -> NodeSnapshot {
+    pub(super) fn snapshot(&self) -> NodeSnapshot {
         let infos: Vec<_> = lock(&self.sessions).values().cloned().collect();
         let mut books = lock(&self.totals.ended).clone();
         let mut sessions: Vec<_> = infos
@@ -163,6 +187,7 @@ impl Node {
         let connected = uplinks.iter().find(|uplink| uplink.state == UpstreamState::Connected);
         let lost = !uplinks.is_empty() && connected.is_none();
         let draining = self.draining.get().is_some();
+        let clock = self.clocks.offset_to_parent().filter(|_| connected.is_some());
         NodeSnapshot {
             node: self.config.node.clone(),
             parent: connected.and_then(|uplink| uplink.parent.clone()),
@@ -187,37 +212,72 @@ impl Node {
             drops: books.drops,
             tracks: self.track_snapshots(),
             sessions,
+            seen: lock(&self.seen).snapshot(Instant::now()),
             certificate_expires: jiff::Timestamp::try_from(self.identity.expires()).ok(),
+            udp_buffers: lock(&self.udp_buffers).map(|granted| UdpBuffers {
+                receive: granted.receive,
+                send: granted.send,
+                wanted: transport::UdpBuffers::WANTED,
+            }),
+            clock_offset_ms: clock.map(|(offset, _)| offset),
+            clock_error_ms: clock.map(|(_, error)| error),
             ..NodeSnapshot::default()
         }
     }
 
     fn track_snapshots(&self) -> Vec<TrackSnapshot> {
-        let known: Vec<_> =
-            lock(&self.router).tracks().map(|(id, _, served)| (id, served)).collect();
+        let (known, sources): (Vec<_>, HashMap<_, _>) = {
+            let router = lock(&self.router);
+            let sources = router.live_sources().map(|(id, _, source)| (id, source)).collect();
+            (router.tracks().map(|(id, _, served)| (id, served)).collect(), sources)
+        };
+        let now = Instant::now();
         let mut tracks: Vec<_> = known
             .into_iter()
             .filter_map(|(id, served)| {
                 let shared = self.track(id)?;
-                let state = shared.read();
-                let timing = state.timing();
-                Some(TrackSnapshot {
-                    name: shared.name.to_string(),
-                    subscribers: served as u64,
-                    bytes_in: state.bytes_in(),
-                    bytes_out: shared.bytes_out.load(Ordering::Relaxed),
-                    largest: state.largest().map(|at| [at.group, at.object]),
-                    group_ms: timing.group.map(millis),
-                    inter_arrival_ms: timing.inter_arrival.map(|spread| Percentiles {
-                        p50: millis(spread.p50),
-                        p95: millis(spread.p95),
-                    }),
-                    ..TrackSnapshot::default()
-                })
+                let source = sources.get(&id).copied();
+                Some(self.track_snapshot(&shared, served as u64, source, now))
             })
             .collect();
         tracks.sort_by(|a, b| a.name.cmp(&b.name));
         tracks
+    }
+
+    fn track_snapshot(
+        &self,
+        shared: &SharedTrack,
+        subscribers: u64,
+        source: Option<SessionId>,
+        now: Instant,
+    ) -> TrackSnapshot {
+        let clock = self.clocks.of_track(&shared.name);
+        let state = shared.read();
+        let timing = state.timing();
+        let latency =
+            clock.and_then(|clock| Latency::of(state.captured(), &clock, &self.clocks, now));
+        let figures = lock(&shared.figures);
+        let from_relay = source.is_some_and(|source| self.clocks.relay(source).is_some());
+        TrackSnapshot {
+            name: shared.name.to_string(),
+            subscribers,
+            bytes_in: state.bytes_in(),
+            bytes_out: figures.bytes_out,
+            largest: state.largest().map(|at| [at.group, at.object]),
+            group_ms: timing.group.map(millis),
+            // Where it is published, the hop is the way from the camera.
+            hop_latency_ms: match from_relay {
+                true => figures.hop_latency(now),
+                false => latency.map(|latency| latency.ms),
+            },
+            latency_ms: latency.map(|latency| latency.ms),
+            latency_error_ms: latency.map(|latency| latency.error_ms),
+            inter_arrival_ms: timing
+                .inter_arrival
+                .map(|spread| Percentiles { p50: millis(spread.p50), p95: millis(spread.p95) }),
+            drops: Some(figures.drops),
+            groups: figures.groups(state.newest_groups()),
+        }
     }
 
     /// Payload that is kept for viewers who join, over all tracks.
@@ -274,5 +334,45 @@ fn session(info: &SessionInfo, state: &super::session::SessionState) -> SessionS
         queued_bytes: Some(state.queued),
         behind_ms: Some(state.behind.as_millis() as u64),
         drops: state.books.drops,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(node: &str, parent: Option<&str>, state: NodeState) -> NodeSnapshot {
+        let (node, parent) = (node.to_owned(), parent.map(str::to_owned));
+        NodeSnapshot { node, parent, state, viewers: 5, ..NodeSnapshot::default() }
+    }
+
+    #[test]
+    fn who_falls_silent_is_down_with_what_is_known_of_why() {
+        let start = Instant::now();
+        let mut children = Children::default();
+        children.hear(heard("eu", Some("root"), NodeState::Ok), start);
+        children.hear(heard("fra", Some("eu"), NodeState::Ok), start);
+        children.hear(heard("us", Some("root"), NodeState::Draining), start);
+        assert!(!children.notice_silence(start + DOWN_AFTER));
+        let later = start + Duration::from_secs(3);
+        children.hear(heard("ap", Some("root"), NodeState::Ok), later);
+        assert!(children.notice_silence(later) && !children.notice_silence(later));
+        let told: Vec<_> = children
+            .snapshots(later)
+            .map(|it| (it.node, it.state.as_str(), it.viewers, it.reason.unwrap_or_default()))
+            .collect();
+        let down = |node: &str, why: &str| (node.to_owned(), "down", 0, why.to_owned());
+        let expected = [
+            ("ap".to_owned(), "ok", 5, String::new()),
+            down("eu", "not heard for 3 s"),
+            down("fra", "not heard for 3 s, nor is eu above it"),
+            down("us", "not heard for 3 s since it shut down"),
+        ];
+        assert_eq!(told, expected);
+        // Back again is news, too; and who never is is forgotten.
+        children.hear(heard("eu", Some("root"), NodeState::Ok), later);
+        assert!(children.notice_silence(later));
+        assert!(children.notice_silence(later + FORGET_AFTER));
+        assert_eq!(children.snapshots(later).count(), 0);
     }
 }

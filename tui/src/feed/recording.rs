@@ -1,11 +1,13 @@
-//! Recordings: the feed's own lines in a file, one tree a line.
+//! Recordings: the feed's own lines in a file, one tree a line, and between them what was known of
+//! the one node that was looked at.
 //!
 //! `curl -N URL/api/v1/nodes/watch > FILE` makes the same. There are no times but the trees' own:
-//! a replay waits as long as the nodes' clock says that passed between two lines.
+//! a replay waits as long as the nodes' clock says that passed between two of them.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::lines::Lines;
@@ -43,12 +45,12 @@ pub enum RecordingError {
     },
 }
 
-/// Writes a feed down, line by line.
-#[derive(Debug)]
+/// Writes a feed down, line by line. Clones write into the same file.
+#[derive(Debug, Clone)]
 pub struct Recorder {
     path: PathBuf,
     /// `None` after a failure: it is reported once and not each second.
-    file: Option<BufWriter<File>>,
+    file: Arc<Mutex<Option<BufWriter<File>>>>,
 }
 
 impl Recorder {
@@ -59,7 +61,10 @@ impl Recorder {
     pub fn create(path: &Path) -> Result<Self, RecordingError> {
         let path = path.to_owned();
         match File::create(&path) {
-            Ok(file) => Ok(Self { path, file: Some(BufWriter::new(file)) }),
+            Ok(file) => {
+                let file = Arc::new(Mutex::new(Some(BufWriter::new(file))));
+                Ok(Self { path, file })
+            }
             Err(source) => Err(RecordingError::Create { path, source }),
         }
     }
@@ -68,12 +73,13 @@ impl Recorder {
     ///
     /// # Errors
     /// Once, when the file can't be written; later lines are not recorded.
-    pub fn write(&mut self, line: &[u8]) -> Result<(), RecordingError> {
-        let Some(file) = &mut self.file else { return Ok(()) };
+    pub fn write(&self, line: &[u8]) -> Result<(), RecordingError> {
+        let mut open = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = &mut *open else { return Ok(()) };
         let result =
             file.write_all(line).and_then(|()| file.write_all(b"\n")).and_then(|()| file.flush());
         result.map_err(|source| {
-            self.file = None;
+            *open = None;
             RecordingError::Write { path: self.path.clone(), source }
         })
     }
@@ -186,7 +192,7 @@ mod tests {
     fn what_was_recorded_is_replayed_with_its_pauses() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("feed.jsonl");
-        let mut recorder = Recorder::create(&path).unwrap();
+        let recorder = Recorder::create(&path).unwrap();
         for line in [
             r#"{"node":"a","at":"2026-01-01T00:00:00Z","nodes":[]}"#,
             "nonsense",

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use stats::rates::DropRates;
-use stats::{DropReason, Tree};
+use stats::{DropReason, NodeSnapshot, NodeState, Tree};
 
 use crate::feed::FeedEvent;
 use crate::format;
@@ -29,6 +29,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(15 * 60);
 /// A line comes each second: without one for this long, the figures are old.
 const STALE: Duration = Duration::from_secs(3);
 
+/// A node whose details came so lately is told of by them, and not by the tree's feed.
+const DETAILED: Duration = Duration::from_millis(2500);
+
 /// Everything that the feed has told.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -38,6 +41,10 @@ pub struct State {
     pub events: Events,
     link: Link,
     nodes: BTreeMap<String, Node>,
+    /// The node that was asked: the feed tells all of it.
+    asked: String,
+    /// When the last details of a node came.
+    details: BTreeMap<String, Duration>,
     warnings: Vec<Warning>,
     /// The worst warning of each node that has any.
     levels: BTreeMap<String, Level>,
@@ -56,7 +63,7 @@ pub struct State {
 enum Link {
     Connecting,
     Connected { since: Duration },
-    Lost { since: Duration, error: String, retry_at: Duration },
+    Lost { since: Duration, error: String, advice: Option<&'static str>, retry_at: Duration },
     Ended,
 }
 
@@ -81,6 +88,8 @@ pub enum Health {
         for_: Duration,
         /// Why.
         error: String,
+        /// What to do about it, if that is known.
+        advice: Option<&'static str>,
         /// Until the next attempt.
         retry_in: Duration,
     },
@@ -96,6 +105,8 @@ impl State {
             events: Events::default(),
             link: Link::Connecting,
             nodes: BTreeMap::new(),
+            asked: String::new(),
+            details: BTreeMap::new(),
             warnings: Vec::new(),
             levels: BTreeMap::new(),
             doubles: HashSet::new(),
@@ -119,13 +130,14 @@ impl State {
                 self.link = Link::Connected { since: now };
             }
             FeedEvent::Tree(tree) => self.handle_tree(*tree, now),
+            FeedEvent::Detail(node) => self.handle_detail(*node, now),
             FeedEvent::Nonsense(error) => {
                 if self.nonsense.1 != error {
                     self.push_event(None, Level::Warning, format!("feed sent nonsense: {error}"));
                 }
                 self.nonsense = (self.nonsense.0.saturating_add(1), error);
             }
-            FeedEvent::Lost { error, retry_in } => {
+            FeedEvent::Lost { error, advice, retry_in } => {
                 let since = match self.link {
                     Link::Lost { since, .. } => since,
                     _ => {
@@ -133,7 +145,7 @@ impl State {
                         now
                     }
                 };
-                self.link = Link::Lost { since, error, retry_at: now + retry_in };
+                self.link = Link::Lost { since, error, advice, retry_at: now + retry_in };
             }
             FeedEvent::Ended => self.link = Link::Ended,
         }
@@ -142,6 +154,7 @@ impl State {
 
     /// Takes note that time has passed.
     pub fn handle_tick(&mut self, now: Duration) {
+        self.details.retain(|_, at| now.saturating_sub(*at) < DETAILED);
         self.nodes.retain(|_, node| {
             node.gone_at().is_none_or(|gone| now.saturating_sub(gone) < FORGET_AFTER)
         });
@@ -155,14 +168,20 @@ impl State {
 
     fn handle_tree(&mut self, tree: Tree, now: Duration) {
         self.last_tree = Some(now);
+        self.details.retain(|_, at| now.saturating_sub(*at) < DETAILED);
         self.clock = tree.at.strftime("%H:%M:%S").to_string();
         self.unix_s = tree.at.as_second();
+        self.asked = tree.node;
         let mut named = HashSet::new();
         self.doubles.clear();
         for snapshot in tree.nodes {
             let name = snapshot.node.clone();
             if !named.insert(name.clone()) {
                 self.doubles.insert(name);
+                continue;
+            }
+            // One feed after the other: two at once would have its clock go back and forth.
+            if self.details.contains_key(&name) && snapshot.state != NodeState::Down {
                 continue;
             }
             let full = self.nodes.len() >= MAX_NODES;
@@ -188,6 +207,25 @@ impl State {
         for name in gone {
             self.push_event(Some(&name), Level::Down, "is no longer reported".to_owned());
         }
+    }
+
+    /// Takes all that is known of a node, if the tree has it.
+    fn handle_detail(&mut self, snapshot: NodeSnapshot, now: Duration) {
+        let name = snapshot.node.clone();
+        let Some(node) = self.nodes.get_mut(&name).filter(|node| node.gone_at().is_none()) else {
+            return;
+        };
+        if snapshot.state != NodeState::Down {
+            self.details.insert(name.clone(), now);
+        }
+        for (level, text) in node.handle_snapshot(snapshot, now) {
+            self.push_event(Some(&name), level, text);
+        }
+    }
+
+    /// The node that was asked; the feed tells all of it.
+    pub fn asked(&self) -> &str {
+        &self.asked
     }
 
     fn push_event(&mut self, node: Option<&str>, level: Level, text: String) {
@@ -248,9 +286,10 @@ impl State {
                     None => Health::Stale { for_: silent },
                 }
             }
-            (Link::Lost { since, error, retry_at }, _) => Health::Lost {
+            (Link::Lost { since, error, advice, retry_at }, _) => Health::Lost {
                 for_: now.saturating_sub(*since),
                 error: error.clone(),
+                advice: *advice,
                 retry_in: retry_at.saturating_sub(now),
             },
         }

@@ -109,12 +109,13 @@ fn sums(scene: &Scene<'_>, width: usize) -> Line<'static> {
 fn draw_banner(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>) {
     let alarm = theme::level(Level::Down).add_modifier(Modifier::REVERSED);
     match scene.live.health(scene.live_now) {
-        Health::Lost { error, retry_in, .. } if scene.live.has_data() => {
+        Health::Lost { error, advice, retry_in, .. } if scene.live.has_data() => {
             let retry = retry_in.as_secs_f64().ceil();
-            let text = format!(
-                " what you see is old: {error}; retrying {} in {retry:.0}s ",
-                scene.live.source
-            );
+            let then = match advice {
+                Some(advice) => advice.to_owned(),
+                None => format!("retrying {} in {retry:.0}s", scene.live.source),
+            };
+            let text = format!(" what you see is old: {error}; {then} ");
             draw_text(buffer, area, &text, alarm);
             return;
         }
@@ -161,19 +162,27 @@ pub(super) fn draw_welcome(buffer: &mut Buffer, area: Rect, scene: &Scene<'_>) {
     let source = &scene.live.source;
     let plain = |text: String| Line::raw(text);
     let mut lines = match scene.live.health(scene.live_now) {
-        Health::Lost { for_, error, retry_in } => vec![
-            Line::styled(format!("Cannot reach {source}"), theme::level(Level::Down)),
-            plain(error),
-            plain(String::new()),
-            plain(format!(
-                "tried for {}, again in {:.0}s",
-                format::age(for_),
-                retry_in.as_secs_f64().ceil()
-            )),
-            plain(String::new()),
-            plain("Is a relay running there? Its --admin address is what I need:".to_owned()),
-            Line::styled("tui http://HOST:4480", STRONG),
-        ],
+        Health::Lost { for_, error, advice, retry_in } => {
+            let mut lines =
+                vec![Line::styled(format!("Cannot reach {source}"), theme::level(Level::Down))];
+            let width = usize::from(area.width);
+            lines.extend(text::wrap(&error, width).into_iter().map(Line::raw));
+            if let Some(advice) = advice {
+                let wrapped = text::wrap(advice, width).into_iter();
+                lines.extend(wrapped.map(|line| Line::styled(line, STRONG)));
+            }
+            let retry = retry_in.as_secs_f64().ceil();
+            let tried = format!("tried for {}, again in {retry:.0}s", format::age(for_));
+            lines.extend([plain(String::new()), plain(tried)]);
+            if advice.is_none() {
+                lines.extend([
+                    plain(String::new()),
+                    plain("Is a relay running there? Its --admin address is what I need:".into()),
+                    Line::styled("tui http://HOST:4480", STRONG),
+                ]);
+            }
+            lines
+        }
         Health::Ended => vec![
             Line::styled(format!("Nothing to show in {source}"), theme::level(Level::Warning)),
             plain("The recording holds no snapshot.".to_owned()),

@@ -352,10 +352,11 @@ fn draw_lists(buffer: &mut Buffer, area: Rect, node: &Node, scene: &Scene<'_>, h
         true => format!("sessions: the worst {listed} of {}", format::count(served)),
         false => format!("sessions {listed}"),
     };
-    let heads = vec![
-        tab(Pane::Tracks, format!("tracks {}", snapshot.tracks.len())),
-        tab(Pane::Sessions, sessions),
-    ];
+    let tracks = match snapshot.tracks_total {
+        Some(total) => format!("tracks: the busiest {} of {total}", snapshot.tracks.len()),
+        None => format!("tracks {}", snapshot.tracks.len()),
+    };
+    let heads = vec![tab(Pane::Tracks, tracks), tab(Pane::Sessions, sessions)];
     match scene.ui.pane {
         Pane::Tracks => {
             let lines = lists::tracks(node, scene.ui.filter(), scene.now);

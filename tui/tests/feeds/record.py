@@ -4,10 +4,11 @@
     cargo build --release -p relay -p bench -p netsim
     tui/tests/feeds/record.py target/release tui/tests/feeds/tree.jsonl
 
+Its lines are what `tui --record` writes while edge-nyc is looked at: trees, and between them all that is known of that node.
 Seconds of the recording: from 7 the line to edge-nyc's viewers is too thin for them all, and so is that of one viewer of
 edge-fra; from 14 to 20 the line between edge-sin and its parent is dead; at 23 a viewer of edge-par leaves.
-Addresses become ones for documentation, and each node keeps only the sessions that are worst off, as a node does when it
-reports up the tree. Nothing else is changed.
+Addresses become ones for documentation, and where all sessions are told only those that are worst off are kept. Nothing else
+is changed.
 """
 
 import json
@@ -30,7 +31,8 @@ EDGES = [name for name in NAMES if name.startswith("edge")]
 SECONDS = 28
 VIEWERS = 498
 SIZE, RATE, GROUP = 2500, 10, 20
-KEPT_SESSIONS = {"edge-nyc": 24}
+LOOKED_AT = "edge-nyc"
+KEPT_SESSIONS = {LOOKED_AT: 24}
 
 
 def port(name, of="media"):
@@ -82,9 +84,13 @@ def main(programs, out):
             leaves = viewer(url("edge-par"))
             time.sleep(1)
             recorded = []
-            with urllib.request.urlopen(f"http://127.0.0.1:{port('root', 'admin')}/api/v1/nodes/watch") as feed:
+            nodes = f"http://127.0.0.1:{port('root', 'admin')}/api/v1/nodes"
+            with urllib.request.urlopen(f"{nodes}/watch") as feed, urllib.request.urlopen(
+                f"{nodes}/{LOOKED_AT}/watch"
+            ) as detail:
                 for second in range(SECONDS):
                     recorded.append(feed.readline())
+                    recorded.append(detail.readline())
                     if second == 7:
                         change(shared, "rate=11M")
                         change(thin, "rate=100k")
@@ -100,27 +106,27 @@ def main(programs, out):
             for process in running:
                 process.wait()
     with open(out, "w", encoding="utf-8") as file:
-        for tree in map(json.loads, recorded):
-            tidy(tree)
-            file.write(json.dumps(tree, separators=(",", ":")) + "\n")
+        for line in map(json.loads, recorded):
+            for node in line.get("nodes", [line]):
+                tidy(node)
+            file.write(json.dumps(line, separators=(",", ":")) + "\n")
 
 
-def tidy(tree):
+def tidy(node):
     ports = {port(name, of): name for name in NAMES for of in ("media", "line", "thin")}
-    for at, node in enumerate(tree["nodes"]):
-        node["sessions"].sort(key=lambda it: (-(it.get("behind_ms") or 0), -(it.get("queued_bytes") or 0), it["id"]))
-        kinds = [it for it in node["sessions"] if it["kind"] != "viewer"]
-        viewers = [it for it in node["sessions"] if it["kind"] == "viewer"]
-        node["sessions"] = kinds + viewers[: KEPT_SESSIONS.get(node["node"], 6)]
-        for session in node["sessions"]:
-            _, number = session["remote"].rsplit(":", 1)
-            network = "198.51.100" if session["kind"] == "viewer" else "203.0.113"
-            session["remote"] = f"{network}.{int(number) % 250 + 1}:{number}"
-        for upstream in node["upstream"]:
-            number = int(upstream["url"].rstrip("/").rsplit(":", 1)[1])
-            name = ports[number]
-            parent = PARENTS[name] if name == node["node"] else name
-            upstream["url"] = f"moqt://{parent}.example.org:4433"
+    node["sessions"].sort(key=lambda it: (-(it.get("behind_ms") or 0), -(it.get("queued_bytes") or 0), it["id"]))
+    kinds = [it for it in node["sessions"] if it["kind"] != "viewer"]
+    viewers = [it for it in node["sessions"] if it["kind"] == "viewer"]
+    node["sessions"] = kinds + viewers[: KEPT_SESSIONS.get(node["node"], 8)]
+    for session in node["sessions"]:
+        _, number = session["remote"].rsplit(":", 1)
+        network = "198.51.100" if session["kind"] == "viewer" else "203.0.113"
+        session["remote"] = f"{network}.{int(number) % 250 + 1}:{number}"
+    for upstream in node["upstream"]:
+        number = int(upstream["url"].rstrip("/").rsplit(":", 1)[1])
+        name = ports[number]
+        parent = PARENTS[name] if name == node["node"] else name
+        upstream["url"] = f"moqt://{parent}.example.org:4433"
 
 
 if __name__ == "__main__":

@@ -145,7 +145,13 @@ fn the_newest_payload_is_the_last_whole_object() {
     let feed = track.open(A, header(1), now).unwrap().unwrap();
     let bytes = objects(0..3, None, 50);
     track.append(feed, bytes.slice(..bytes.len() - 1), now).unwrap();
-    assert_eq!(track.newest_payload(), Some(vec![1; 50]));
+    assert_eq!(track.newest_payload(None), Some((1, vec![1; 50])));
+    assert_eq!(track.newest_payload(Some(0)), Some((1, vec![1; 50])));
+    assert_eq!(track.newest_payload(Some(1)), None);
+    // Not one byte of the next group's object that matters is here.
+    let feed = track.open(A, header(2), now).unwrap().unwrap();
+    track.append(feed, objects(0..1, None, 50).slice(..9), now).unwrap();
+    assert_eq!(track.newest_payload(Some(1)), None);
 }
 
 #[test]

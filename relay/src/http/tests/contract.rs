@@ -124,7 +124,7 @@ impl Tour {
     ) {
         let answer = if method == "POST" {
             post(addr, path, headers, body).await
-        } else if path == "/api/v1/nodes/watch" && headers.is_empty() {
+        } else if is_feed(template) && headers.is_empty() && !path.contains("nobody") {
             first_line(addr, path).await
         } else {
             request(addr, method, path, &format!("Host: {addr}\r\n{headers}")).await
@@ -132,6 +132,11 @@ impl Tour {
         self.description.check_answer(method, template, &answer);
         self.seen.insert((method.to_owned(), template.to_owned(), answer.status));
     }
+}
+
+/// Whether an answer goes on for ever.
+fn is_feed(path: &str) -> bool {
+    path.ends_with("/watch")
 }
 
 /// The head of an answer that never ends.
@@ -178,14 +183,16 @@ async fn the_description_and_the_api_name_the_same_routes_and_answers() {
     let mut tour = Tour { description, seen: BTreeSet::new() };
     for (method, path) in &routes {
         let route = (method.as_str(), path.as_str());
-        let concrete = path.replace("{id}", "7");
+        let concrete = path.replace("{id}", "7").replace("{node}", "edge-1");
         tour.visit_as(plain.admin, route, &concrete, "", "").await;
         let foreign = "Origin: http://evil.example\r\n";
         tour.visit_as(plain.admin, route, &concrete, foreign, "").await;
-        let knows = if concrete.ends_with("/watch") { "X: y\r\n" } else { "" };
+        let knows = if is_feed(&concrete) { "X: y\r\n" } else { "" };
         tour.visit_as(locked.admin, route, &concrete, knows, "").await;
-        if !concrete.ends_with("/watch") {
-            tour.visit_as(stuck.admin, route, &concrete, "", "").await;
+        // The feed of the tree goes on when the node does; that of one node has to find it first.
+        if path != "/api/v1/nodes/watch" {
+            let knows = if is_feed(&concrete) { "X: y\r\n" } else { "" };
+            tour.visit_as(stuck.admin, route, &concrete, knows, "").await;
         }
     }
     tour.visit(unready.admin, ("GET", "/ready"), "", "").await;
@@ -193,6 +200,12 @@ async fn the_description_and_the_api_name_the_same_routes_and_answers() {
         let path = format!("/api/v1/sessions/{id}");
         let route = ("DELETE", "/api/v1/sessions/{id}");
         tour.visit_as(plain.admin, route, &path, "", "").await;
+    }
+    for path in ["/api/v1/nodes/{node}", "/api/v1/nodes/{node}/watch"] {
+        for name in ["nobody", "%ff"] {
+            let concrete = path.replace("{node}", name);
+            tour.visit_as(plain.admin, ("GET", path), &concrete, "X: y\r\n", "").await;
+        }
     }
     let drain = ("POST", "/api/v1/drain");
     tour.visit(plain.admin, drain, "", "[").await;
@@ -223,7 +236,28 @@ fn the_description_knows_every_word_of_the_api() {
             error: Some("no".into()),
             ..snapshot().upstream[0].clone()
         }],
-        tracks: vec![stats::TrackSnapshot { largest: Some([1, 2]), ..Default::default() }],
+        tracks: vec![stats::TrackSnapshot {
+            largest: Some([1, 2]),
+            group_ms: Some(2000.0),
+            hop_latency_ms: Some(Percentiles::default()),
+            latency_ms: Some(Percentiles::default()),
+            latency_error_ms: Some(0.5),
+            inter_arrival_ms: Some(Percentiles::default()),
+            drops: Some(snapshot().drops),
+            groups: vec![stats::GroupSnapshot::default()],
+            ..Default::default()
+        }],
+        tracks_total: Some(20),
+        certificate_expires: "2026-01-01T00:00:00Z".parse().ok(),
+        clock_offset_ms: Some(-0.5),
+        clock_error_ms: Some(0.5),
+        udp_buffers: Some(stats::UdpBuffers::default()),
+        seen: Some(stats::SeenSnapshot {
+            latency_ms: Some(Percentiles::default()),
+            latency_error_ms: Some(0.5),
+            join_ms: Some(200.0),
+            ..Default::default()
+        }),
         sessions: vec![stats::SessionSnapshot {
             age_s: Some(1.5),
             rtt_ms: Some(1.5),
@@ -242,6 +276,10 @@ fn the_description_knows_every_word_of_the_api() {
         ("Upstream", &shown["upstream"][0]),
         ("Track", &shown["tracks"][0]),
         ("Session", &shown["sessions"][0]),
+        ("UdpBuffers", &shown["udp_buffers"]),
+        ("Seen", &shown["seen"]),
+        ("Percentiles", &shown["tracks"][0]["latency_ms"]),
+        ("Group", &shown["tracks"][0]["groups"][0]),
     ] {
         for name in schemas[schema]["properties"].as_object().unwrap().keys() {
             assert!(shown.get(name).is_some(), "{schema}: {name} is never there");

@@ -32,6 +32,7 @@ use self::names::{Followed, Watched};
 use self::past::Pasts;
 use self::serve::{Served, Stream, Winding};
 use self::upstream::{Ending, Ingest};
+use super::viewers::Reports;
 use super::{Mail, Mailbox, Node, SharedTrack, Signal, lock};
 
 pub(super) use past::{Answer, Ask, AskedStream};
@@ -154,6 +155,7 @@ pub(super) async fn run(
         namespaces: None,
         pasts: Pasts::default(),
         asked: HashMap::new(),
+        reports: Reports::new(Arc::clone(&node), Instant::now()),
         // At the first poll.
         tick_due: Instant::now(),
         ticks: 0,
@@ -217,6 +219,8 @@ struct Session {
     pasts: Pasts,
     /// What other sessions asked the peer through us.
     asked: HashMap<RequestId, mpsc::UnboundedSender<AskedStream>>,
+    /// What its viewer saw.
+    reports: Reports,
     tick_due: Instant,
     ticks: u32,
     expiry: Option<(Instant, Pin<Box<tokio::time::Sleep>>)>,
@@ -331,15 +335,19 @@ impl Session {
     }
 
     fn publish_figures(&mut self, now: Instant) {
-        for (id, bytes) in self.outbox.take_track_bytes().collect::<Vec<_>>() {
-            if let Some(track) = self.tracks.get(&id) {
-                track.bytes_out.fetch_add(bytes, Ordering::Relaxed);
-            }
-        }
         let guards: HashMap<_, _> =
             self.tracks.iter().map(|(id, track)| (*id, track.read())).collect();
-        let (queued, behind) = self.outbox.backlog(|id| guards.get(&id).map(|guard| &**guard), now);
+        let held = |id: TrackId| guards.get(&id).map(|guard| &**guard);
+        let (queued, behind) = self.outbox.backlog(held, now);
+        let books: Vec<_> = self.outbox.take_track_books(held).collect();
         drop(guards);
+        for (id, books) in books {
+            // It may have been unsubscribed from meanwhile.
+            let track = self.tracks.get(&id).cloned().or_else(|| self.node.track(id));
+            if let Some(track) = track {
+                lock(&track.figures).absorb(&books);
+            }
+        }
         let mut state = lock(&self.info.state);
         state.books = self.outbox.books().clone();
         (state.queued, state.behind) = (queued, behind);
@@ -484,6 +492,7 @@ impl Session {
             self.driver.connection().allow_streams(PUBLISHER_STREAMS);
         }
         self.watch.ready(setup);
+        self.node.clocks.meet(self.id, self.peer, setup);
         let (id, peer) = (self.id, self.peer);
         self.node.route(|router, now| router.handle_session(id, peer, now));
         if peer == Peer::Uplink {
@@ -571,6 +580,9 @@ impl Session {
             self.handle_offer_response(id, response);
         } else if self.asked.contains_key(&id) {
             self.handle_asked_response(id, response);
+        } else if self.reports.is(id) {
+            // PUBLISH_DONE.
+            self.reports.end();
         } else {
             self.handle_names_response(id, response);
         }
@@ -584,6 +596,8 @@ impl Session {
             self.break_upstream(id);
         } else if let Some(asker) = self.asked.get(&id) {
             let _ = asker.send(AskedStream::Ended(code));
+        } else if self.reports.is(id) {
+            self.reports.end();
         } else if !self.pasts.cancel(id) {
             self.end_names(id);
         }
@@ -604,6 +618,7 @@ impl Session {
         self.node.totals.absorb(self.outbox.books());
         lock(&self.node.sessions).remove(&self.id);
         lock(&self.node.mailboxes).remove(&self.id);
+        self.node.clocks.part(self.id);
         let id = self.id;
         self.node.route(|router, now| router.handle_session_closed(id, now));
         self.driver.connection().close(SessionCode::NO_ERROR, "");

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU8;
 use bytes::Bytes;
 use moqt::{Fetch, FetchRange, FullTrackName, GroupOrder, LocationRange, RequestOk, TrackStatus};
 use transport::RecvStream;
+use transport::clock::Asked;
 
 use super::super::fetch;
 use super::serve::DEFAULT_PRIORITY;
@@ -213,6 +214,11 @@ impl Session {
     /// "TRACK_STATUS": what is known here, or what a publisher says.
     pub(super) fn begin_status(&mut self, id: RequestId, status: TrackStatus) {
         let TrackStatus { track: name, .. } = status;
+        if let Some(asked) = Asked::of(&name) {
+            let response = self.node.clocks.answer(self.id, &asked);
+            Answer { request: id, response }.give(&self.mailbox);
+            return;
+        }
         let live = lock(&self.node.router).live_track(&name);
         if let Some(track) = live.and_then(|track| self.node.track(track)) {
             let state = track.read();
