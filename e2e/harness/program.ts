@@ -125,13 +125,24 @@ export function binaryFile(binary: string): string {
   return file;
 }
 
-/** Starts one of the project's own programs. */
-export function startBinary(scope: Scope, name: string, binary: string, args: readonly string[]): Program {
+/** Starts one of the project's own programs, with `more` in its environment. */
+export function startBinary(
+  scope: Scope,
+  name: string,
+  binary: string,
+  args: readonly string[],
+  more: NodeJS.ProcessEnv = {},
+): Program {
   const file = binaryFile(binary);
   const environment = Object.entries(process.env).filter(([variable]) => !variable.startsWith("WEIR_"));
   return new Program(scope, name, file, args, {
     cwd: scope.directory(),
     // Certificates are trusted within the test that made them, and not by this user for good.
-    env: { ...Object.fromEntries(environment), NO_COLOR: "1", WEIR_TRUST_DIR: scope.shared("trust") },
+    env: {
+      ...Object.fromEntries(environment),
+      NO_COLOR: "1",
+      WEIR_TRUST_DIR: scope.shared("trust"),
+      ...more,
+    },
   });
 }

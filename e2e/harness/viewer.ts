@@ -17,7 +17,9 @@ export interface PlayerStats {
   protocol: string;
   framesDecoded: number;
   framesRendered: number;
+  framesDropped: number;
   latencyMs: number;
+  latencyErrorMs: number | null;
   bufferMs: number;
   stalls: number;
   stalledMs: number;
@@ -64,6 +66,8 @@ export interface WatchOptions {
   through?: number;
   /** A relay that has no page: the other one's is used to watch it. */
   elsewhere?: { url: string; hash: string };
+  /** Keeps to itself how it goes. */
+  silent?: boolean;
 }
 
 export class Viewer {
@@ -103,6 +107,7 @@ export class Viewer {
       address.searchParams.set("relay", options.elsewhere.url);
       address.searchParams.set("certificate-hash", options.elsewhere.hash);
     }
+    if (options.silent) address.searchParams.set("reports", "0");
     await page.goto(address.href);
     return viewer;
   }

@@ -30,6 +30,18 @@ export interface NodeSnapshot {
   bytes_out: number;
   drops: Drops;
   sessions: SessionSnapshot[];
+  /** What its viewers reported; absent until one does. */
+  seen?: SeenSnapshot;
+}
+
+export interface SeenSnapshot {
+  viewers: number;
+  latency_ms?: { p50: number; p95: number };
+  latency_error_ms?: number;
+  join_ms?: number;
+  stalls: number;
+  stalled_ms: number;
+  frames_dropped: number;
 }
 
 export interface RelayOptions {

@@ -1,7 +1,5 @@
 //! Frames become LOC objects in groups, and the tracks a catalog.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::Bytes;
 use media::loc::{self, PropertyValue};
 use media::msf::{CATALOG_TRACK, Catalog, TrackInfo};
@@ -235,8 +233,7 @@ impl GroupIds {
 }
 
 fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    transport::clock::unix_us() / 1000
 }
 
 /// Decides where groups begin on one track.

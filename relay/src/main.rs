@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use config::{Certificate, Config, ConfigError};
 use http::{BroadcastInfo, View};
-use node::{Detail, Drain, Node};
+use node::{Detail, Distribution, Drain, Node, SeenFigures};
 use tokio::sync::watch;
 use transport::{Endpoint, EndpointOptions, Identity};
 
@@ -100,6 +100,14 @@ impl View for Node {
 
     fn cached_bytes(&self) -> u64 {
         Node::cached_bytes(self)
+    }
+
+    fn hop_latency(&self) -> Distribution {
+        Node::hop_latency(self)
+    }
+
+    fn seen(&self) -> SeenFigures {
+        Node::seen(self)
     }
 
     fn broadcasts(&self) -> Vec<BroadcastInfo> {

@@ -214,6 +214,52 @@ async fn an_independent_publisher_is_read_bit_by_bit_over_web_transport() {
     we_read_what_they_publish(session::Transport::WebTransport).await;
 }
 
+#[tokio::test]
+async fn how_long_objects_take_whose_publisher_tells_no_clock_is_not_known() {
+    let machine = Machine::new();
+    let relay = machine.relay("relay", &[]);
+    let mut stamp = Properties::new();
+    stamp.push_int(moqt::property::LOC_TIMESTAMP, transport::clock::unix_us());
+
+    let (mut publisher, _subscriber) = connect(&relay, session::Transport::RawQuic).await;
+    let name = TrackNamespace::from_utf8_path(NAMESPACE);
+    let (mut tracks, _requests, reader) = serve::Tracks::new(name).produce();
+    let mut subgroups = tracks.create(TRACK).expect("a new track").subgroups().unwrap();
+    tokio::spawn(async move { publisher.publish_namespace(reader).await });
+    relay.snapshot_shows("the publisher", |node| node["publishers"].as_u64() == Some(1)).await;
+    let foreign = common::track_name(NAMESPACE, TRACK);
+    let mut theirs = Subscriber::subscribe(&relay, &foreign).await;
+
+    let ours = Broadcast::new(Namespace::from_path("live/ours").unwrap());
+    let mut track = ours.create_track(TRACK, TrackOptions::default());
+    let _publication = common::publish(&ours, &relay.address()).await;
+    let _watched = Subscriber::subscribe(&relay, &common::track_name("live/ours", TRACK)).await;
+
+    track.begin_group(0);
+    track.write(0, 0, &stamp, Bytes::from_static(b"frame"));
+    let subgroup = serve::Subgroup { group_id: 0, subgroup_id: 0, priority: 9 };
+    let mut open = subgroups.create(subgroup).unwrap();
+    let mut object = open.create_with_id(0, 5, Some(extensions(&stamp))).unwrap();
+    object.write(Bytes::from_static(b"frame")).unwrap();
+    drop(object);
+    assert!(matches!(theirs.next().await, Heard::Object { .. }));
+
+    let track_of = |node: &serde_json::Value, name: &str| {
+        let mut tracks = node["tracks"].as_array().unwrap().iter();
+        tracks.find(|track| track["name"] == name).cloned().unwrap_or_default()
+    };
+    relay
+        .snapshot_shows("how long ours took", |node| {
+            track_of(node, "live/ours/video")["latency_ms"].is_object()
+        })
+        .await;
+    let track = track_of(&relay.snapshot().await, "live/camera/video");
+    assert_eq!(track["largest"], serde_json::json!([0, 0]));
+    for figure in ["latency_ms", "latency_error_ms", "hop_latency_ms"] {
+        assert!(track.get(figure).is_none(), "{figure}: {track:#}");
+    }
+}
+
 /// A WebTransport client of `wtransport`'s that offers these protocols.
 async fn dial(
     relay: &Relay,

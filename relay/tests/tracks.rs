@@ -303,3 +303,67 @@ async fn only_a_relay_that_knows_the_trees_token_reports_to_it() {
     let (_, tree) = root.admin("/api/v1/nodes").await;
     assert!(!tree.contains("\"stranger\""), "{tree}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_of_each_group_is_told_and_tracks_add_up_to_the_node() {
+    let machine = Machine::new();
+    let relay = machine.relay("root", &[]);
+    let live = broadcast();
+    let mut tracks = ["a", "b"].map(|name| live.create_track(name, TrackOptions::default()));
+    let _published = publish(&live, &relay.address()).await;
+    let viewers = [Version::Draft18, Version::Draft22].map(|version| connect(&relay, version));
+    let viewers = futures_util::future::join_all(viewers).await;
+    let mut watched = Vec::new();
+    for (nth, track) in tracks.iter_mut().enumerate() {
+        track.begin_group(0);
+        common::write(track, (0, 0, 0));
+        // One watches both, the other the first only.
+        for viewer in &viewers[nth..] {
+            let name = track_name(NAMESPACE, ["a", "b"][nth]);
+            watched.push(viewer.subscribe(name, Want::default()).await.unwrap());
+        }
+    }
+    for group in 0..12 {
+        for track in &mut tracks {
+            if group > 0 {
+                track.begin_group(group);
+                common::write(track, (group, 0, 0));
+            }
+            common::write(track, (group, 0, 1));
+            common::write(track, (group, 0, 2));
+        }
+        for subscription in &mut watched {
+            for id in 0..3 {
+                expect(subscription, (group, 0, id)).await;
+            }
+        }
+    }
+    relay
+        .snapshot_shows("what became of each group", |node| {
+            let tracks = node["tracks"].as_array().unwrap();
+            let sum: u64 = tracks.iter().map(|track| track["bytes_out"].as_u64().unwrap()).sum();
+            let viewers_of = [2, 1];
+            let told = tracks.iter().zip(viewers_of).all(|(track, viewers)| {
+                let groups = track["groups"].as_array().unwrap();
+                let ids = groups.iter().map(|group| group["group"].as_u64().unwrap());
+                assert!(ids.eq(4..12), "{track:#}");
+                assert!(groups.iter().all(|group| group["objects"] == 3), "{track:#}");
+                groups
+                    .iter()
+                    .all(|group| group["offered"] == 3 * viewers && group["sent"] == 3 * viewers)
+            });
+            // The books are brought up to date twice a second, each session's in its turn.
+            told && node["objects_out"] == 3 * 36 && node["bytes_out"] == sum
+        })
+        .await;
+    let node = relay.snapshot().await;
+    let buffers = &node["udp_buffers"];
+    for way in ["receive", "send"] {
+        assert!(
+            (1..=buffers["wanted"].as_u64().unwrap()).contains(&buffers[way].as_u64().unwrap())
+        );
+    }
+    let came: u64 =
+        node["tracks"].as_array().unwrap().iter().map(|it| it["bytes_in"].as_u64().unwrap()).sum();
+    assert_eq!(node["bytes_in"], came);
+}

@@ -37,8 +37,12 @@ export interface PlayerStats {
   readonly protocol: string | null;
   readonly framesDecoded: number;
   readonly framesRendered: number;
+  /** Came and were not shown, since the picture first was live. */
+  readonly framesDropped: number;
   /** Age of the picture on screen: now minus its capture time. */
   readonly latencyMs: number | null;
+  /** How wrong that may be; null: nobody knows the capture clock, so that ours is taken for it. */
+  readonly latencyErrorMs: number | null;
   /** Media that is here and not yet shown. */
   readonly bufferMs: number | null;
   readonly stalls: number;
@@ -70,6 +74,8 @@ export interface Source {
   readonly certificateHash?: string;
   /** The page's address, which the worker doesn't know. */
   readonly pageUrl: string;
+  /** The relay isn't told how it goes. */
+  readonly noReports?: boolean;
 }
 
 export type ToWorker =
@@ -83,6 +89,8 @@ export type ToWorker =
       readonly endpoint?: Endpoint;
     }
   | { readonly kind: "disconnect" }
+  /** Whether the page is in the foreground, where somebody may see the picture. */
+  | { readonly kind: "visibility"; readonly visible: boolean }
   /** A worklet is there and listens on the other end of `port`. */
   | { readonly kind: "audio-port"; readonly port: MessagePort }
   | { readonly kind: "audio-output"; readonly running: boolean; readonly latencyMs: number };

@@ -179,7 +179,7 @@ test.each([
 });
 
 test("requests that are none of a player's business are known by name", () => {
-  expect(decode(hex("1d 0003 010203"))).toEqual({ kind: "foreign-request", name: "PUBLISH" });
+  expect(decode(hex("16 0003 010203"))).toEqual({ kind: "foreign-request", name: "FETCH" });
 });
 
 test("messages come out whole however the stream is cut", () => {

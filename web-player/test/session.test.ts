@@ -124,10 +124,12 @@ describe("a session", () => {
 
   test("requests of the peer are answered, not ignored", async () => {
     const { peer } = open();
-    const publish = peer.openRequest(hex("1d 0003 010203"));
+    const fetch = peer.openRequest(hex("16 0003 010203"));
+    const publish = peer.openRequest(hex("1d 0015 01 02 04 6c697665 04 63616d31 05 766964656f 812c 00"));
     await settle();
-    expect(publish.messages).toMatchObject([{ kind: "request-error", code: RequestErrorCode.NOT_SUPPORTED }]);
-    expect(publish.sent.closed).toBe(true);
+    expect(fetch.messages).toMatchObject([{ kind: "request-error", code: RequestErrorCode.NOT_SUPPORTED }]);
+    expect(publish.messages).toMatchObject([{ kind: "request-error", code: RequestErrorCode.UNINTERESTED }]);
+    expect([fetch, publish].map(({ sent }) => sent.closed)).toEqual([true, true]);
   });
 });
 

@@ -20,6 +20,14 @@ pub mod property {
     pub const DEFAULT_PUBLISHER_GROUP_ORDER: u64 = 0x22;
     /// Track: DYNAMIC_GROUPS, 0 or 1.
     pub const DYNAMIC_GROUPS: u64 = 0x30;
+    /// Object: LOC's TIMESTAMP, microseconds since the Unix epoch unless there is a
+    /// [`LOC_TIMESCALE`].
+    pub const LOC_TIMESTAMP: u64 = 0x10;
+    /// Object: the same as earlier drafts of LOC wrote it.
+    pub const LOC_OLD_TIMESTAMP: u64 = 0x06;
+    /// Track or object: LOC's TIMESCALE; timestamps are media time in units of its fractions of a
+    /// second.
+    pub const LOC_TIMESCALE: u64 = 0x08;
     /// Object: PRIOR_GROUP_ID_GAP.
     pub const PRIOR_GROUP_ID_GAP: u64 = 0x3c;
     /// Object: PRIOR_OBJECT_ID_GAP.

@@ -22,9 +22,10 @@ mod router;
 mod track;
 
 pub use fetch::{FetchCursor, FetchStep, FetchedObject, Part};
-pub use outbox::{Action, Books, Outbox, StreamKey, Subscription};
+pub use outbox::{Action, Books, GroupBooks, Outbox, StreamKey, Subscription, TrackBooks};
 pub use policy::{DeliveryTimeouts, Policy, fetch_priority};
 pub use router::{Peer, RouteAction, Router, RouterConfig, SessionId, TrackId, Upstream};
 pub use track::{
-    CacheLimits, FeedId, Spread, Subgroup, SubgroupEnd, SubgroupSeq, Timing, Track, TrackError,
+    CacheLimits, Captured, FeedId, GroupArrived, Milestone, Spread, Subgroup, SubgroupEnd,
+    SubgroupSeq, Timing, Track, TrackError,
 };

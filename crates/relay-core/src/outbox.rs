@@ -1,18 +1,21 @@
 //! One downstream session: what to write next, and what to give up.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use moqt::{Datagram, GroupOrder, Location, PublishDoneCode, RequestId, ResetCode};
-use stats::{DropCounts, DropReason, Drops};
+use stats::{DropCounts, DropReason};
 
 use crate::policy::stream_priority;
 use crate::track::CODING;
 use crate::{DeliveryTimeouts, Policy, SubgroupEnd, SubgroupSeq, Track, TrackId};
 
+mod books;
 mod cursor;
 
+pub use books::{Books, GroupBooks, TrackBooks};
+use books::{Ledger, Waiting};
 use cursor::{Court, Cursor, Phase, Place};
 
 /// A data stream of this session, as outbox and shell call it.
@@ -82,17 +85,6 @@ pub enum Action {
     },
 }
 
-/// What became of everything that was offered.
-#[derive(Clone, Debug, Default)]
-pub struct Books {
-    /// Objects handed to the transport whole.
-    pub objects_out: u64,
-    /// Object bytes handed to the transport.
-    pub bytes_out: u64,
-    /// What was given up, by reason.
-    pub drops: Drops,
-}
-
 /// One downstream session's subscriptions and streams.
 #[derive(Debug)]
 pub struct Outbox {
@@ -102,9 +94,7 @@ pub struct Outbox {
     /// Streams that are whole, and until when all of them must be delivered.
     closing: Vec<(RequestId, StreamKey, Instant)>,
     next_stream: StreamKey,
-    books: Books,
-    /// Bytes taken of each track, for its figures.
-    by_track: HashMap<TrackId, u64>,
+    ledger: Ledger,
     last_progress: Option<Instant>,
 }
 
@@ -189,8 +179,7 @@ impl Outbox {
             cursors: Vec::new(),
             closing: Vec::new(),
             next_stream: 0,
-            books: Books::default(),
-            by_track: HashMap::new(),
+            ledger: Ledger::default(),
             last_progress: None,
         }
     }
@@ -238,7 +227,7 @@ impl Outbox {
             }
             *of != request
         });
-        let books = &mut self.books;
+        let books = &mut self.ledger;
         self.cursors.retain_mut(|cursor| {
             if cursor.request != request {
                 return true;
@@ -258,7 +247,7 @@ impl Outbox {
     pub fn close<'t>(&mut self, track: impl Fn(TrackId) -> Option<&'t Track>) {
         for mut cursor in std::mem::take(&mut self.cursors) {
             if let Some(held) = track(cursor.track).and_then(|track| track.subgroup(cursor.seq)) {
-                cursor.give_up(DropReason::SessionClosed, held, &mut self.books);
+                cursor.give_up(DropReason::SessionClosed, held, &mut self.ledger);
             }
         }
         self.subscriptions.clear();
@@ -279,12 +268,23 @@ impl Outbox {
 
     /// What became of everything so far.
     pub fn books(&self) -> &Books {
-        &self.books
+        self.ledger.books()
     }
 
-    /// Bytes handed to the transport of each track since the last call.
-    pub fn take_track_bytes(&mut self) -> impl Iterator<Item = (TrackId, u64)> {
-        self.by_track.drain()
+    /// What became of each track's objects since the last call.
+    pub fn take_track_books<'t>(
+        &mut self,
+        tracks: impl Fn(TrackId) -> Option<&'t Track>,
+    ) -> impl Iterator<Item = (TrackId, TrackBooks)> {
+        let mut waiting = Waiting::new();
+        for cursor in self.cursors.iter().filter(|cursor| cursor.phase == Phase::Sending) {
+            let held = tracks(cursor.track).and_then(|track| track.subgroup(cursor.seq));
+            let objects = held.map_or(0, |held| cursor.waiting(held));
+            if objects > 0 {
+                *waiting.entry((cursor.track, cursor.group)).or_default() += objects as i64;
+            }
+        }
+        self.ledger.take(waiting)
     }
 
     /// Bytes that wait, and how old the oldest object among them is.
@@ -322,7 +322,7 @@ impl Outbox {
             policy: &self.policy,
             track,
             now,
-            books: &mut self.books,
+            books: &mut self.ledger,
             actions: &mut actions,
             closing: &mut self.closing,
         };
@@ -394,13 +394,12 @@ impl Outbox {
                 let age = now.saturating_duration_since(held.received);
                 if timeout.is_some_and(|timeout| age > timeout) {
                     let counts = DropCounts { groups: 0, objects: 1, bytes: held.len() };
-                    self.books.drops.record(DropReason::DeliveryTimeout, counts);
+                    let group = held.datagram.group;
+                    self.ledger.drop(id, group, DropReason::DeliveryTimeout, counts);
                     continue;
                 }
                 let datagram = Datagram { track_alias: sub.wanted.alias, ..held.datagram.clone() };
-                self.books.objects_out += 1;
-                self.books.bytes_out += held.len();
-                *self.by_track.entry(id).or_default() += held.len();
+                self.ledger.send(id, held.datagram.group, 1, held.len());
                 actions.push(Action::Datagram(datagram.to_bytes(CODING)));
             }
         }
@@ -411,7 +410,7 @@ impl Outbox {
         for (request, sub) in self.subscriptions.iter_mut().filter(|(_, sub)| sub.track == id) {
             let Some(before) = sub.before.take() else { continue };
             sub.unordered = true;
-            let books = &mut self.books;
+            let books = &mut self.ledger;
             let newest = track.groups().newest();
             let next_stream = &mut self.next_stream;
             self.cursors.retain_mut(|cursor| {
@@ -531,7 +530,7 @@ impl Outbox {
                     actions.push(Action::Reset(cursor.stream, code));
                 }
                 if let Some(held) = track.subgroup(cursor.seq) {
-                    cursor.give_up(reason_of(code), held, &mut self.books);
+                    cursor.give_up(reason_of(code), held, &mut self.ledger);
                 }
                 false
             });
@@ -601,14 +600,14 @@ impl Outbox {
         let _ = cursor.prefix.split_to(own);
         let shared = (taken - own) as u64;
         cursor.sent += shared;
-        self.books.bytes_out += shared;
-        *self.by_track.entry(cursor.track).or_default() += shared;
+        let mut objects = 0;
         if let Some(held) = track.subgroup(cursor.seq) {
             while held.object(cursor.index).is_some_and(|object| object.end <= cursor.sent) {
                 cursor.index += 1;
-                self.books.objects_out += 1;
+                objects += 1;
             }
         }
+        self.ledger.send(cursor.track, cursor.group, objects, shared);
     }
 
     /// Whether it matters when the peer has all of a stream that was finished.
@@ -645,9 +644,8 @@ impl Outbox {
             if let Some(sub) = self.subscriptions.get_mut(&cursor.request) {
                 sub.unordered = true;
             }
-            self.books
-                .drops
-                .record(DropReason::Cancelled, DropCounts { groups: 1, ..DropCounts::default() });
+            let counts = DropCounts { groups: 1, ..DropCounts::default() };
+            self.ledger.drop(cursor.track, cursor.group, DropReason::Cancelled, counts);
         }
     }
 

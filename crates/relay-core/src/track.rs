@@ -11,6 +11,7 @@ use moqt::{
 
 use crate::SessionId;
 
+mod arrivals;
 mod feed;
 mod groups;
 mod merge;
@@ -18,6 +19,8 @@ mod splice;
 mod subgroup;
 mod timing;
 
+use arrivals::Arrivals;
+pub use arrivals::{Captured, GroupArrived, Milestone};
 use feed::Feed;
 pub use feed::FeedId;
 pub(crate) use groups::{Group, Groups};
@@ -88,6 +91,7 @@ pub struct Track {
     feeds: BTreeMap<FeedId, Feed>,
     next_feed: u64,
     groups: Groups,
+    arrivals: Arrivals,
     datagrams: VecDeque<HeldDatagram>,
     first_datagram: u64,
     /// Where those were that were evicted last, and when that was, as for `gone`.
@@ -148,6 +152,7 @@ impl Track {
             feeds: BTreeMap::new(),
             next_feed: 0,
             groups: Groups::default(),
+            arrivals: Arrivals::default(),
             datagrams: VecDeque::new(),
             first_datagram: 0,
             past_datagrams: BTreeMap::new(),
@@ -177,6 +182,11 @@ impl Track {
         priority.and_then(|value| u8::try_from(value).ok()).unwrap_or(128)
     }
 
+    /// Timestamps of objects are media time, not that of a clock ("Timescale" in LOC).
+    fn has_timescale(&self) -> bool {
+        self.properties.int(property::LOC_TIMESCALE).is_some()
+    }
+
     /// How long an object may be served from here ("MAX CACHE DURATION"); `None`: no limit.
     pub fn max_cache_duration(&self) -> Option<Duration> {
         self.properties.int(property::MAX_CACHE_DURATION).map(Duration::from_millis)
@@ -190,6 +200,7 @@ impl Track {
             return;
         }
         let newest = self.largest.max(largest);
+        self.arrivals.set_live(newest);
         self.groups.set_live(match newest {
             None => Some(0),
             Some(newest) => newest.group.checked_add(1),
@@ -199,6 +210,7 @@ impl Track {
     /// No source is live any more: objects may be published that we do not hear of.
     pub fn handle_offline(&mut self) {
         self.groups.set_live(None);
+        self.arrivals.set_offline();
     }
 
     /// The largest location seen or told ("LARGEST OBJECT Parameter").
@@ -329,6 +341,8 @@ impl Track {
         }
         let number = self.first_datagram + self.datagrams.len() as u64;
         self.groups.entry(at.group).datagrams.insert(at.object, number);
+        let timescale = self.has_timescale();
+        self.arrivals.handle_datagram(&datagram, timescale, now);
         let datagram = HeldDatagram { datagram, received: now };
         self.bytes_in += datagram.len();
         self.held += datagram.len();

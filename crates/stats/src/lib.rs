@@ -15,6 +15,7 @@
 //!
 //! The crate is a leaf: no clock, no sockets, no other crate of the workspace.
 
+pub mod clock;
 mod drops;
 mod histogram;
 pub mod rates;

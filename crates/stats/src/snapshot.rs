@@ -110,6 +110,9 @@ pub struct SeenSnapshot {
     /// From capture to presentation, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<Percentiles>,
+    /// How wrong the clocks may make [`SeenSnapshot::latency_ms`], in milliseconds, either way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_error_ms: Option<f64>,
     /// From connecting to the first picture, in milliseconds, for the middle viewer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub join_ms: Option<f64>,
@@ -392,6 +395,7 @@ impl NodeSnapshot {
         self.clock_error_ms = self.clock_error_ms.and_then(plausible);
         if let Some(seen) = &mut self.seen {
             seen.latency_ms = seen.latency_ms.and_then(Percentiles::plausible);
+            seen.latency_error_ms = seen.latency_error_ms.and_then(plausible);
             seen.join_ms = seen.join_ms.and_then(plausible);
         }
         for session in &mut self.sessions {

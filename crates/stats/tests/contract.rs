@@ -117,6 +117,7 @@ fn measured_nonsense_is_unknown_and_long_lists_are_cut() {
     let node = &mut value["nodes"][0];
     node["clock_error_ms"] = json!(-1.0);
     node["seen"]["latency_ms"]["p95"] = json!(-1.0);
+    node["seen"]["latency_error_ms"] = json!(-1.0);
     node["seen"]["join_ms"] = json!(-1.0);
     let track = &mut node["tracks"][0];
     for field in ["group_ms", "latency_error_ms"] {
@@ -130,6 +131,7 @@ fn measured_nonsense_is_unknown_and_long_lists_are_cut() {
     let node = &tree.nodes[0];
     let seen = node.seen.unwrap();
     assert_eq!((node.clock_error_ms, seen.latency_ms, seen.join_ms), (None, None, None));
+    assert_eq!(seen.latency_error_ms, None);
     let track = &node.tracks[0];
     assert_eq!((track.group_ms, track.latency_error_ms), (None, None));
     assert_eq!(

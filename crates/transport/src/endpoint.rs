@@ -50,6 +50,28 @@ impl Default for EndpointConfig {
     }
 }
 
+/// What the kernel keeps for an endpoint's socket, in bytes, each way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpBuffers {
+    /// Granted for what comes in.
+    pub receive: u64,
+    /// Granted for what goes out.
+    pub send: u64,
+}
+
+impl UdpBuffers {
+    /// What is asked for, each: a burst of a whole group must not be lost in the kernel.
+    pub const WANTED: u64 = 4 * 1024 * 1024;
+
+    fn of(socket: &socket2::Socket) -> Option<Self> {
+        // Linux says twice what it was told, as half is for its own bookkeeping.
+        let own = if cfg!(target_os = "linux") { 2 } else { 1 };
+        let receive = socket.recv_buffer_size().ok()? / own;
+        let send = socket.send_buffer_size().ok()? / own;
+        Some(Self { receive: receive as u64, send: send as u64 })
+    }
+}
+
 /// Everything that an endpoint is told: an [`EndpointConfig`] alone leaves the rest as it is by
 /// default.
 #[derive(Clone, Debug)]
@@ -130,6 +152,7 @@ fn names(versions: &[Version]) -> String {
 pub struct Endpoint {
     endpoint: quinn::Endpoint,
     options: Arc<EndpointOptions>,
+    buffers: Option<UdpBuffers>,
 }
 
 impl Endpoint {
@@ -155,29 +178,35 @@ impl Endpoint {
         endpoint_config.cid_generator(move || {
             Box::new(quinn_proto::HashedConnectionIdGenerator::from_key(id_key))
         });
-        let socket = bind(addr).map_err(|error| Error::Bind { addr, reason: error.to_string() })?;
+        let (socket, buffers) =
+            bind(addr).map_err(|error| Error::Bind { addr, reason: error.to_string() })?;
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = quinn::Endpoint::new(endpoint_config, Some(server), socket, runtime)
             .map_err(|error| setup(&error))?;
-        Ok(Self { endpoint, options: Arc::new(options) })
+        Ok(Self { endpoint, options: Arc::new(options), buffers })
     }
 
     /// Only dials, from any free port.
     pub fn client(options: impl Into<EndpointOptions>) -> Result<Self, Error> {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-        let socket = bind(any)
+        let (socket, buffers) = bind(any)
             // A machine without IPv6.
             .or_else(|_| bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))
             .map_err(|error| Error::Bind { addr: any, reason: error.to_string() })?;
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = quinn::Endpoint::new(Default::default(), None, socket, runtime)
             .map_err(|error| Error::Setup(error.to_string()))?;
-        Ok(Self { endpoint, options: Arc::new(options.into()) })
+        Ok(Self { endpoint, options: Arc::new(options.into()), buffers })
     }
 
     /// The address bound.
     pub fn local_addr(&self) -> Result<SocketAddr, Error> {
         self.endpoint.local_addr().map_err(|error| Error::Setup(error.to_string()))
+    }
+
+    /// What the kernel granted its socket; `None` where it does not tell.
+    pub fn udp_buffers(&self) -> Option<UdpBuffers> {
+        self.buffers
     }
 
     /// The next connection attempt; `None` once the endpoint is closed.
@@ -440,17 +469,18 @@ async fn refusal(connection: &quinn::Connection) -> Option<String> {
     Some(said.chars().filter(|c| !c.is_control()).take(120).collect())
 }
 
-fn bind(addr: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
+fn bind(addr: SocketAddr) -> std::io::Result<(std::net::UdpSocket, Option<UdpBuffers>)> {
     let domain = socket2::Domain::for_address(addr);
     let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // As much as the system gives: a burst of a whole group must not be lost in the kernel.
-    let _ = socket.set_recv_buffer_size(4 * 1024 * 1024);
-    let _ = socket.set_send_buffer_size(4 * 1024 * 1024);
+    // As much of it as the system gives.
+    let _ = socket.set_recv_buffer_size(UdpBuffers::WANTED as usize);
+    let _ = socket.set_send_buffer_size(UdpBuffers::WANTED as usize);
     socket.bind(&addr.into())?;
-    Ok(socket.into())
+    let buffers = UdpBuffers::of(&socket);
+    Ok((socket.into(), buffers))
 }
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {

@@ -7,6 +7,7 @@
 //! * [`publish`] keeps a broadcast published at a relay, whatever happens to the connection.
 //! * [`subscribe`] is the other end: tracks received as whole objects.
 //! * [`Route`] says which relay to dial next, and follows GOAWAY and redirects.
+//! * [`clock`] tells the time, and asks peers for theirs.
 //! * [`Identity`] is a server's certificate, [`ClientTls`] what a client trusts.
 //!
 //! The application sees no quinn type; what it needs of a stream is on [`SendStream`] and
@@ -14,6 +15,7 @@
 
 mod backoff;
 mod client_tls;
+pub mod clock;
 mod connection;
 mod driver;
 mod endpoint;
@@ -35,7 +37,7 @@ pub use backoff::Backoff;
 pub use client_tls::{ClientTls, Fingerprint};
 pub use connection::{Connection, PathStats};
 pub use driver::{Driver, DriverEvent};
-pub use endpoint::{Endpoint, EndpointConfig, EndpointOptions, Incoming};
+pub use endpoint::{Endpoint, EndpointConfig, EndpointOptions, Incoming, UdpBuffers};
 pub use error::Error;
 pub use identity::{Identity, IdentityError};
 pub use limits::Limits;

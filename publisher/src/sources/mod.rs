@@ -14,7 +14,6 @@ mod timeline;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use media::{Frame, TrackConfig};
 use tokio::sync::mpsc;
@@ -234,8 +233,7 @@ impl std::fmt::Display for Source {
 
 /// Now, in microseconds since the Unix epoch.
 fn unix_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    i64::try_from(transport::clock::unix_us()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -11,17 +11,20 @@ use axum::http::{HeaderMap, HeaderValue};
 use moqt::Version;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
-use stats::{DropCounts, DropReason, NodeState, SessionKind, Transport, UpstreamState};
+use stats::{
+    DropCounts, DropReason, NodeState, Percentiles, SessionKind, Transport, UpstreamState,
+};
 use transport::Identity;
 
 use super::Moment;
 use super::paced::Reading;
 use super::process::Process;
+use crate::node::{Distribution, WAYS};
 
 pub(super) const BYTES: Option<&Unit> = Some(&Unit::Bytes);
 pub(super) const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
@@ -166,6 +169,8 @@ impl Collector for Figures {
         to.counters("dropped_objects", help, None, dropped(|counts| counts.objects))?;
         let help = "Groups of which a viewer did not get all, by reason";
         to.counters("dropped_groups", help, None, dropped(|counts| counts.groups))?;
+        self.encode_latency(&mut to)?;
+        self.encode_seen(&mut to)?;
         self.encode_upstream(&mut to)
     }
 }
@@ -216,6 +221,55 @@ impl Figures {
             ([("over_seconds", label)], behind().filter(|ms| *ms > limit).count() as u64)
         });
         to.gauges("sessions_behind", "Sessions that are further behind", None, counts)
+    }
+
+    /// What is not known is not told: a graph of it has a gap then, and no alert is raised.
+    fn encode_latency(&self, to: &mut Sheet<'_, '_>) -> fmt::Result {
+        let node = self.moment.node();
+        let seconds = |ms: Option<f64>| ms.map(|ms| ms / 1e3);
+        let help = "Its clock minus its parent's";
+        to.known("clock_offset", help, SECONDS, seconds(node.clock_offset_ms))?;
+        let help = "How wrong the clock's offset may be, either way";
+        to.known("clock_error", help, SECONDS, seconds(node.clock_error_ms))?;
+        let slowest = |of: fn(&Percentiles) -> f64, quantile| {
+            let tracks = node.tracks.iter().filter_map(|track| track.latency_ms.as_ref());
+            let slowest = tracks.map(of).max_by(f64::total_cmp)?;
+            Some(([("quantile", quantile)], slowest / 1e3))
+        };
+        let help = "From an object's capture to its arrival here, of the track that is slowest";
+        let quantiles = [slowest(|ms| ms.p50, "0.5"), slowest(|ms| ms.p95, "0.95")];
+        to.gauges("track_latency_max", help, SECONDS, quantiles.into_iter().flatten())?;
+        let errors = node.tracks.iter().filter_map(|track| track.latency_error_ms);
+        let help = "How wrong the clocks may make the latency of a track, at most";
+        let worst = seconds(errors.max_by(f64::total_cmp));
+        to.known("track_latency_error_max", help, SECONDS, worst)?;
+        let help = "From an object's arrival at the relay before this one to its arrival here";
+        to.histogram("hop_latency", help, SECONDS, &self.moment.hop_latency)?;
+        let buffers = node.udp_buffers.into_iter().flat_map(|buffers| {
+            [("receive", buffers.receive), ("send", buffers.send)]
+                .map(|(way, bytes)| ([("direction", way)], bytes))
+        });
+        let help = "Kernel buffer of a UDP socket, the smallest";
+        to.gauges("udp_buffer", help, BYTES, buffers)?;
+        let wanted = node.udp_buffers.map(|buffers| buffers.wanted);
+        to.known("udp_buffer_wanted", "What the node asked for", BYTES, wanted)
+    }
+
+    fn encode_seen(&self, to: &mut Sheet<'_, '_>) -> fmt::Result {
+        let seen = &self.moment.seen;
+        let ways = WAYS.iter().zip(seen.viewers);
+        let ways = ways.map(|(way, count)| ([("transport", way.as_str())], count));
+        to.gauges("viewers_reporting", "Viewers who said lately what they see", None, ways)?;
+        let help = "From capture to presentation, as viewers reported it";
+        to.histogram("viewer_latency", help, SECONDS, &seen.latency)?;
+        let help = "From connecting to the first picture, as viewers reported it";
+        to.histogram("viewer_join", help, SECONDS, &seen.join)?;
+        let help = "Times that a viewer's picture stood still";
+        to.counter("viewer_stalls", help, None, seen.stalls)?;
+        let help = "For how long viewers' pictures stood still";
+        to.counter("viewer_stalled", help, SECONDS, seen.stalled.as_secs_f64())?;
+        let help = "Frames that came to a viewer and were not shown";
+        to.counter("viewer_frames_dropped", help, None, seen.frames_dropped)
     }
 
     fn encode_upstream(&self, to: &mut Sheet<'_, '_>) -> fmt::Result {
@@ -295,6 +349,35 @@ impl Sheet<'_, '_> {
     {
         let metric = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         ConstGauge::new(value).encode(metric)
+    }
+
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        values: &Distribution,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Histogram)?;
+        let (sum, count) = (values.sum, values.count());
+        metric.encode_histogram::<NoLabelSet>(sum, count, &values.buckets(), None)
+    }
+
+    /// A gauge of something that may not be known.
+    fn known<V>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: Option<V>,
+    ) -> fmt::Result
+    where
+        ConstGauge<V>: EncodeMetric,
+    {
+        match value {
+            Some(value) => self.gauge(name, help, unit, value),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn counter<V>(

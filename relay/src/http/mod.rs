@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use transport::Identity;
 
 use crate::config::{AdminAccess, Config};
-use crate::node::{Detail, Drain};
+use crate::node::{Detail, Distribution, Drain, SeenFigures};
 use gate::Gate;
 use paced::Paced;
 
@@ -50,6 +50,10 @@ pub(crate) trait View: Send + Sync + 'static {
     fn tree(&self) -> stats::Tree;
     /// Payload that is kept for viewers who join, over all tracks.
     fn cached_bytes(&self) -> u64;
+    /// How long objects took from the relay before it.
+    fn hop_latency(&self) -> Distribution;
+    /// What its viewers reported.
+    fn seen(&self) -> SeenFigures;
     /// What can be watched here now.
     fn broadcasts(&self) -> Vec<BroadcastInfo>;
     /// Whether it listens and its upstream (if any) is connected; if not, why not.
@@ -78,6 +82,8 @@ pub(crate) struct BroadcastInfo {
 struct Moment {
     tree: stats::Tree,
     cached_bytes: u64,
+    hop_latency: Distribution,
+    seen: SeenFigures,
     ready: Result<(), String>,
 }
 
@@ -101,6 +107,8 @@ impl Figures {
         let moment = move || Moment {
             tree: told.tree(),
             cached_bytes: told.cached_bytes(),
+            hop_latency: told.hop_latency(),
+            seen: told.seen(),
             ready: told.ready(),
         };
         Self {

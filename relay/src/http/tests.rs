@@ -8,7 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use stats::{
     DropCounts, DropReason, NodeSnapshot, NodeState, Percentiles, SessionKind, SessionSnapshot,
-    TrackSnapshot, Transport, Tree, UpstreamSnapshot, UpstreamState,
+    TrackSnapshot, Transport, Tree, UdpBuffers, UpstreamSnapshot, UpstreamState,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -67,7 +67,12 @@ fn viewer(nth: usize) -> SessionSnapshot {
 }
 
 fn track(nth: usize) -> TrackSnapshot {
-    TrackSnapshot { name: format!("live/{nth}/video"), ..TrackSnapshot::default() }
+    TrackSnapshot {
+        name: format!("live/{nth}/video"),
+        latency_ms: Some(Percentiles { p50: 100.0 * nth as f64, p95: 200.0 }),
+        latency_error_ms: Some(0.5),
+        ..TrackSnapshot::default()
+    }
 }
 
 /// What it says of itself.
@@ -79,6 +84,9 @@ fn snapshot() -> NodeSnapshot {
         version: "0.1.0".into(),
         viewers: 3,
         bytes_out: 4096,
+        clock_offset_ms: Some(-5000.0),
+        clock_error_ms: Some(1.25),
+        udp_buffers: Some(UdpBuffers { receive: 212_992, send: 200_000, wanted: 4_194_304 }),
         upstream: vec![UpstreamSnapshot {
             url: "https://root.example/?token=secret".into(),
             state: UpstreamState::Connected,
@@ -114,6 +122,24 @@ impl View for Fake {
 
     fn cached_bytes(&self) -> u64 {
         777
+    }
+
+    fn hop_latency(&self) -> Distribution {
+        let mut hops = Distribution::new(&[0.01, 0.1, 1.0]);
+        for seconds in [0.004, 0.02, 0.03, 7.0] {
+            hops.record(seconds);
+        }
+        hops
+    }
+
+    fn seen(&self) -> SeenFigures {
+        let mut seen = SeenFigures { viewers: [2, 0, 0, 1], stalls: 3, ..SeenFigures::default() };
+        seen.stalled = Duration::from_millis(4500);
+        seen.frames_dropped = 60;
+        for seconds in [0.09, 0.1, 0.12, 99.0] {
+            seen.latency.record(seconds);
+        }
+        seen
     }
 
     fn broadcasts(&self) -> Vec<BroadcastInfo> {

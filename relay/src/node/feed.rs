@@ -8,21 +8,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use moqt::{
-    FullTrackName, ObjectHeader, ObjectStatus, Properties, RequestId, SubgroupHeader, SubgroupId,
-    property,
-};
-use relay_core::{Peer, RouteAction, SessionId, TrackId};
+use moqt::{FullTrackName, Properties, RequestId, property};
+use relay_core::{Peer, RouteAction, TrackId};
 use stats::NodeSnapshot;
 use tokio::task::spawn_blocking;
-use transport::CANONICAL;
 
 use super::report::Kind;
-use super::{Mail, Node, SharedTrack, lock, report_namespace};
+use super::{Mail, Node, SELF, SharedTrack, arrivals, lock, report_namespace};
 
-/// This node itself, among its sessions.
-const SELF: SessionId = SessionId(0);
 /// Between two reports.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked whether others reported.
@@ -38,7 +31,7 @@ pub(super) async fn run(node: Arc<Node>) {
             return;
         }
     };
-    let mut actions = node.open_mailbox(SELF);
+    let (_mailbox, mut actions) = node.open_mailbox(SELF);
     node.route(|router, now| {
         router.handle_session(SELF, Peer::Node, now);
         if let Err(error) = router.handle_publish_namespace(SELF, 0, &namespace, now) {
@@ -99,6 +92,11 @@ impl Feed {
         // Nobody fetches from here: reports are no older than a second.
         let Mail::Route(action) = mail else { return };
         match action {
+            RouteAction::Subscribe(_, track, wanted)
+                if &wanted.name.name()[..] == arrivals::TRACK.as_bytes() =>
+            {
+                self.node.begin_arrivals(track);
+            }
             RouteAction::Subscribe(_, track, wanted) => match Kind::of_track(wanted.name.name()) {
                 Some(kind) => self.publish(kind, track).await,
                 None => {
@@ -113,6 +111,7 @@ impl Feed {
             },
             RouteAction::Unsubscribe(_, track) => {
                 self.published.retain(|_, published| *published != track);
+                self.node.end_arrivals(track);
             }
             RouteAction::Accept(_, request, track) => {
                 if let Some(followed) = self.below.get_mut(&request) {
@@ -248,39 +247,11 @@ impl Feed {
         // Deflating takes its time, and media wait for nobody's report.
         let Ok(payload) = spawn_blocking(move || kind.encode(snapshot)).await else { return };
         let Some(track) = self.node.track(track) else { return };
-        let now = Instant::now();
-        let header = SubgroupHeader {
-            track_alias: 0,
-            group: self.group,
-            subgroup: SubgroupId::Known(0),
-            priority: None,
-            properties: false,
-            end_of_group: true,
-            first_object: true,
-        };
-        let mut head = BytesMut::new();
-        ObjectHeader {
-            id: 0,
-            previous: None,
-            properties: None,
-            payload: payload.len() as u64,
-            status: ObjectStatus::Normal,
-        }
-        .encode(&mut head, CANONICAL.int_coding());
-        let mut state = track.write();
-        if let Ok(Some(feed)) = state.open(SELF, header, now) {
-            // Our own bytes cannot break the protocol.
-            let _ = state.append(feed, head.freeze(), now);
-            let _ = state.append(feed, Bytes::from(payload), now);
-            let _ = state.finish(feed, now);
-        }
-        drop(state);
+        track.write_own(self.group, payload.into());
         self.group += 1;
-        track.wake();
     }
 }
 
 fn unix_ms() -> u64 {
-    let now = std::time::SystemTime::now();
-    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    transport::clock::unix_us() / 1000
 }

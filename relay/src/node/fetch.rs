@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use transport::{CANONICAL, Connection, RecvStream, SendStream};
 
 use super::session::{Answer, Ask, AskedStream};
-use super::{Mail, Node, SharedTrack, lock};
+use super::{Mail, Mailbox, Node, SharedTrack, lock};
 
 /// How long a source may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ pub(super) struct Job {
     /// Who asks.
     pub(super) session: SessionId,
     pub(super) connection: Connection,
-    pub(super) answer: mpsc::UnboundedSender<Answer>,
+    pub(super) mailbox: Mailbox,
     /// Nothing is to be answered: it is a fill, or it was.
     pub(super) answered: bool,
     /// What FETCH_HEADER says.
@@ -109,7 +109,7 @@ impl Job {
     /// Answers, once.
     fn respond(&mut self, response: Response) {
         if !std::mem::replace(&mut self.answered, true) {
-            let _ = self.answer.send(Answer { request: self.request, response });
+            Answer { request: self.request, response }.give(&self.mailbox);
         }
     }
 

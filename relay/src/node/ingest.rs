@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use moqt::ResetCode;
 use relay_core::{FeedId, TrackError};
 use transport::{ReadError, RecvStream};
 
 use super::{Node, SharedTrack};
 
-/// Chunks taken off a stream at once.
-const CHUNKS: usize = 32;
+/// Chunks taken off a stream at once. QUIC gives one a packet.
+const CHUNKS: usize = 64;
 
 /// Reads to the stream's end. An error is the publisher's.
 pub(super) async fn run(
@@ -22,11 +22,11 @@ pub(super) async fn run(
     mut stream: RecvStream,
 ) -> Result<(), TrackError> {
     let mut writer = Writer { node: &node, track: &track, feed };
-    writer.append(&mut [head])?;
-    let mut chunks: [Bytes; CHUNKS] = Default::default();
+    writer.append(head)?;
+    let mut chunks = [const { Bytes::new() }; CHUNKS];
     loop {
         match stream.read_chunks(&mut chunks).await {
-            Ok(Some(count)) => writer.append(&mut chunks[..count])?,
+            Ok(Some(count)) => writer.append(join(&mut chunks[..count]))?,
             Ok(None) => {
                 let finished = track.write().finish(feed, Instant::now());
                 track.wake();
@@ -51,6 +51,19 @@ pub(super) async fn run(
     }
 }
 
+/// What came together as one piece. It is copied once here so that QUIC, which keeps a list of pieces
+/// for every viewer and searches it for each packet, has a short one.
+fn join(chunks: &mut [Bytes]) -> Bytes {
+    if let [one] = chunks {
+        return std::mem::take(one);
+    }
+    let mut joined = BytesMut::with_capacity(chunks.iter().map(Bytes::len).sum());
+    for chunk in chunks {
+        joined.extend_from_slice(&std::mem::take(chunk));
+    }
+    joined.freeze()
+}
+
 /// The code that those below hear. What a publisher has against *us* is not theirs.
 fn passed_on(code: ResetCode) -> ResetCode {
     match code {
@@ -69,18 +82,15 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Appends what was read. After an error the subgroup gets no more from here.
-    fn append(&mut self, chunks: &mut [Bytes]) -> Result<(), TrackError> {
+    fn append(&mut self, bytes: Bytes) -> Result<(), TrackError> {
         let now = Instant::now();
         let mut track = self.track.write();
-        let (bytes, objects) = (track.bytes_in(), track.objects_in());
-        let mut result = Ok(());
-        for chunk in chunks {
-            result = result.and_then(|()| track.append(self.feed, std::mem::take(chunk), now));
-        }
+        let before = (track.bytes_in(), track.objects_in());
+        let result = track.append(self.feed, bytes, now);
         if result.is_err() {
             track.reset(self.feed, ResetCode::MALFORMED_TRACK, now);
         }
-        self.node.totals.count_in(track.bytes_in() - bytes, track.objects_in() - objects);
+        self.node.totals.count_in(track.bytes_in() - before.0, track.objects_in() - before.1);
         drop(track);
         self.track.wake();
         result

@@ -6,39 +6,61 @@
 //! * `uplink` keeps the session to the parent alive.
 //! * `feed` reports this node up the tree and gathers the reports from below; `report` is the bytes
 //!   of one, `detail` who looks at more than reports say.
+//! * `clock` tells the time, and knows how other nodes' clocks run.
+//! * `viewers` takes what viewers report; `seen` puts that together.
+//! * `arrivals` compares when objects came to the relay before us and to us.
+//! * `figures` is what people are told of one track.
 //! * `snapshot` puts the figures together.
 //!
 //! Locks are held for as long as a state machine's step takes, never across an await. Order where
 //! two are needed: router, then tracks.
 
+mod arrivals;
+mod clock;
 mod detail;
 mod feed;
 mod fetch;
+mod figures;
 mod ingest;
 mod report;
+mod seen;
 mod session;
 mod snapshot;
 mod uplink;
+mod viewers;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
-use moqt::{AuthToken, FullTrackName, Namespace, Setup};
+use moqt::{
+    AuthToken, FullTrackName, Namespace, ObjectHeader, ObjectStatus, Setup, SubgroupHeader,
+    SubgroupId,
+};
 use relay_core::{
-    CacheLimits, Peer, Policy, RouteAction, Router, RouterConfig, SessionId, Track, TrackId,
+    CacheLimits, Peer, Policy, RouteAction, Router, RouterConfig, SessionId, StreamKey, Track,
+    TrackId,
 };
 use tokio::sync::{Notify, mpsc, watch};
-use transport::{Endpoint, Identity};
+use transport::{CANONICAL, Endpoint, Identity, UdpBuffers};
 
 use crate::config::Config;
-pub(crate) use detail::Detail;
+use arrivals::Arrivals;
+use clock::Clocks;
 use detail::Details;
-use session::{Ask, SessionInfo};
+use figures::TrackFigures;
+use seen::Seen;
+use session::{Answer, Ask, Fault, SessionInfo};
 use snapshot::{Children, Totals, UplinkStatus};
 
+pub(crate) use detail::Detail;
+pub(crate) use seen::{Distribution, SeenFigures, WAYS};
+
+/// This node itself, among its sessions.
+const SELF: SessionId = SessionId(0);
 /// How long peers have to leave when the node ends.
 const LEAVE: Duration = Duration::from_millis(1500);
 /// How often tracks are looked at though nothing comes.
@@ -68,13 +90,18 @@ pub(crate) struct Node {
     router: Mutex<Router>,
     /// Wakes the task that watches the router's timeouts.
     router_changed: Notify,
-    mailboxes: Mutex<HashMap<SessionId, mpsc::UnboundedSender<Mail>>>,
+    mailboxes: Mutex<HashMap<SessionId, Mailbox>>,
     tracks: RwLock<HashMap<TrackId, Arc<SharedTrack>>>,
     sessions: Mutex<HashMap<SessionId, Arc<SessionInfo>>>,
     next_session: AtomicU64,
     totals: Totals,
     uplinks: Mutex<Vec<UplinkStatus>>,
     children: Mutex<Children>,
+    clocks: Clocks,
+    seen: Mutex<Seen>,
+    arrivals: Arrivals,
+    /// The smallest of all its sockets.
+    udp_buffers: Mutex<Option<UdpBuffers>>,
     details: Details,
     /// How often a node below fell silent or was heard again.
     news: watch::Sender<u64>,
@@ -82,13 +109,23 @@ pub(crate) struct Node {
     draining: OnceLock<Drain>,
 }
 
-/// What a session is told by others.
+/// What a session is told by others, and by the tasks that work for it. One queue for all of it:
+/// a session looks into it at every wake.
 enum Mail {
     /// The router decided.
     Route(RouteAction),
     /// Another session wants to know something of this one's peer.
     Ask(Box<Ask>),
+    /// A task that looks for an answer to this peer found it.
+    Answer(Box<Answer>),
+    /// A task that reads one of this peer's streams found something wrong.
+    Fault(Box<Fault>),
+    /// The peer has all of a stream, of those for which that matters.
+    Delivered(StreamKey),
 }
+
+/// Where a session is told something.
+type Mailbox = mpsc::UnboundedSender<Mail>;
 
 /// A track and who must hear of its changes.
 pub(crate) struct SharedTrack {
@@ -96,7 +133,7 @@ pub(crate) struct SharedTrack {
     name: FullTrackName,
     state: RwLock<Track>,
     watchers: Mutex<HashMap<SessionId, Arc<Signal>>>,
-    bytes_out: AtomicU64,
+    figures: Mutex<TrackFigures>,
     /// What its publishers say contradicts itself: nothing of it is passed on any more.
     malformed: AtomicBool,
     /// For tasks that wait for more of it.
@@ -110,6 +147,38 @@ impl SharedTrack {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Track> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes an object of our own, in a group of its own.
+    fn write_own(&self, group: u64, payload: Bytes) {
+        let now = Instant::now();
+        let header = SubgroupHeader {
+            track_alias: 0,
+            group,
+            subgroup: SubgroupId::Known(0),
+            priority: None,
+            properties: false,
+            end_of_group: true,
+            first_object: true,
+        };
+        let mut head = BytesMut::new();
+        ObjectHeader {
+            id: 0,
+            previous: None,
+            properties: None,
+            payload: payload.len() as u64,
+            status: ObjectStatus::Normal,
+        }
+        .encode(&mut head, CANONICAL.int_coding());
+        let mut state = self.write();
+        if let Ok(Some(feed)) = state.open(SELF, header, now) {
+            // Our own bytes cannot break the protocol.
+            let _ = state.append(feed, head.freeze(), now);
+            let _ = state.append(feed, payload, now);
+            let _ = state.finish(feed, now);
+        }
+        drop(state);
+        self.wake();
     }
 
     /// Something arrived.
@@ -142,11 +211,15 @@ impl Node {
             mailboxes: Mutex::default(),
             tracks: RwLock::default(),
             sessions: Mutex::default(),
-            // 0 is this node itself, see `feed`.
+            // 0 is this node itself.
             next_session: AtomicU64::new(1),
             totals: Totals::default(),
             uplinks: Mutex::new(uplinks),
             children: Mutex::default(),
+            clocks: Clocks::new(),
+            seen: Mutex::default(),
+            arrivals: Arrivals::default(),
+            udp_buffers: Mutex::default(),
             details: Details::default(),
             news: watch::Sender::default(),
             draining: OnceLock::new(),
@@ -160,10 +233,13 @@ impl Node {
         endpoint: Endpoint,
         shutdown: impl Future<Output = ()>,
     ) {
+        self.count_socket(&endpoint);
         let tasks = [
             tokio::spawn(Arc::clone(self).watch_timeouts()),
             tokio::spawn(feed::run(Arc::clone(self))),
             tokio::spawn(uplink::run(Arc::clone(self))),
+            tokio::spawn(clock::run(Arc::clone(self))),
+            tokio::spawn(arrivals::run(Arc::clone(self))),
             tokio::spawn(Arc::clone(self).renew_certificate()),
             tokio::spawn(Arc::clone(self).tidy_tracks()),
         ];
@@ -175,6 +251,17 @@ impl Node {
         for task in tasks {
             task.abort();
         }
+    }
+
+    /// One more socket that media pass through.
+    fn count_socket(&self, endpoint: &Endpoint) {
+        let Some(more) = endpoint.udp_buffers() else { return };
+        let mut smallest = lock(&self.udp_buffers);
+        let so_far = smallest.unwrap_or(more);
+        *smallest = Some(UdpBuffers {
+            receive: so_far.receive.min(more.receive),
+            send: so_far.send.min(more.send),
+        });
     }
 
     async fn accept(self: &Arc<Self>, endpoint: &Endpoint) {
@@ -272,6 +359,18 @@ impl Node {
                 if track.write().evict(Instant::now()) {
                     track.wake();
                 }
+            }
+            self.wake_quiet_sessions();
+        }
+    }
+
+    /// Sessions look after what has a time whenever they run; those to whom nothing happens are
+    /// woken for it. A timer of their own would wake the process for each of them.
+    fn wake_quiet_sessions(&self) {
+        let now = Instant::now();
+        for session in lock(&self.sessions).values() {
+            if session.is_overdue(now) {
+                session.signal.0.wake();
             }
         }
     }
@@ -388,7 +487,7 @@ impl Node {
             name: name.clone(),
             state: RwLock::new(Track::new(limits)),
             watchers: Mutex::default(),
-            bytes_out: AtomicU64::new(0),
+            figures: Mutex::default(),
             malformed: AtomicBool::new(false),
             changed: Notify::new(),
         };
@@ -396,19 +495,19 @@ impl Node {
         tracks.insert(id, Arc::new(track));
     }
 
+    /// What viewers reported.
+    pub(crate) fn seen(&self) -> SeenFigures {
+        lock(&self.seen).figures(Instant::now())
+    }
+
     fn policy(&self) -> Policy {
         Policy { max_latency: self.config.max_latency, ..Policy::default() }
     }
 
-    fn new_session(&self) -> (SessionId, mpsc::UnboundedReceiver<Mail>) {
-        let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
-        (id, self.open_mailbox(id))
-    }
-
-    fn open_mailbox(&self, id: SessionId) -> mpsc::UnboundedReceiver<Mail> {
-        let (mailbox, actions) = mpsc::unbounded_channel();
-        lock(&self.mailboxes).insert(id, mailbox);
-        actions
+    fn open_mailbox(&self, id: SessionId) -> (Mailbox, mpsc::UnboundedReceiver<Mail>) {
+        let (mailbox, mail) = mpsc::unbounded_channel();
+        lock(&self.mailboxes).insert(id, mailbox.clone());
+        (mailbox, mail)
     }
 }
 

@@ -183,13 +183,22 @@ fn to_json(snapshot: &NodeSnapshot) -> Vec<u8> {
 }
 
 /// Digits that nobody reads are bytes that somebody carries: milliseconds have at most two behind
-/// the point, from ten on one, and ages are whole seconds.
+/// the point, from one on one, from a hundred on none, and ages are whole seconds. How wrong something
+/// may be is rounded up.
 fn round(snapshot: &mut NodeSnapshot) {
     let to = |steps: f64, value: f64| (value * steps).round() / steps;
     let digits = move |value: &mut f64| {
-        *value = to(if value.abs() < 10.0 { 100.0 } else { 10.0 }, *value);
+        let steps = match value.abs() {
+            ..1.0 => 100.0,
+            ..100.0 => 10.0,
+            _ => 1.0,
+        };
+        *value = to(steps, *value);
     };
     let time = |value: &mut Option<f64>| value.iter_mut().for_each(digits);
+    let error = |value: &mut Option<f64>| {
+        value.iter_mut().for_each(|value| *value = (*value * 10.0).ceil() / 10.0);
+    };
     let spread = |value: &mut Option<Percentiles>| {
         if let Some(Percentiles { p50, p95 }) = value {
             digits(p50);
@@ -197,10 +206,16 @@ fn round(snapshot: &mut NodeSnapshot) {
         }
     };
     snapshot.uptime_s = to(1000.0, snapshot.uptime_s);
-    time(&mut snapshot.clock_offset_ms);
-    time(&mut snapshot.clock_error_ms);
+    if let (Some(offset), Some(error)) =
+        (&mut snapshot.clock_offset_ms, &mut snapshot.clock_error_ms)
+    {
+        // It stays right within its bound.
+        (*offset, *error) = (to(10.0, *offset), *error + 0.05);
+    }
+    error(&mut snapshot.clock_error_ms);
     if let Some(seen) = &mut snapshot.seen {
         spread(&mut seen.latency_ms);
+        error(&mut seen.latency_error_ms);
         time(&mut seen.join_ms);
     }
     for upstream in &mut snapshot.upstream {
@@ -209,7 +224,7 @@ fn round(snapshot: &mut NodeSnapshot) {
     for track in &mut snapshot.tracks {
         let TrackSnapshot { group_ms, latency_error_ms, .. } = track;
         time(group_ms);
-        time(latency_error_ms);
+        error(latency_error_ms);
         spread(&mut track.hop_latency_ms);
         spread(&mut track.latency_ms);
         spread(&mut track.inter_arrival_ms);

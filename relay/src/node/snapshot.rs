@@ -1,22 +1,23 @@
 //! Puts the node's figures together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use relay_core::Books;
+use relay_core::{Books, SessionId};
 use stats::{
     NodeSnapshot, NodeState, Percentiles, SessionKind, SessionSnapshot, TrackSnapshot, Transport,
-    Tree, UpstreamSnapshot, UpstreamState,
+    Tree, UdpBuffers, UpstreamSnapshot, UpstreamState,
 };
 use tokio::sync::watch;
 use transport::Connection;
 use url::Url;
 
 use super::detail::Detail;
+use super::figures::Latency;
 use super::session::SessionInfo;
-use super::{Node, lock};
+use super::{Node, SharedTrack, lock};
 
 /// A node that was not heard for this long is down.
 const DOWN_AFTER: Duration = Duration::from_millis(2500);
@@ -186,6 +187,7 @@ impl Node {
         let connected = uplinks.iter().find(|uplink| uplink.state == UpstreamState::Connected);
         let lost = !uplinks.is_empty() && connected.is_none();
         let draining = self.draining.get().is_some();
+        let clock = self.clocks.offset_to_parent().filter(|_| connected.is_some());
         NodeSnapshot {
             node: self.config.node.clone(),
             parent: connected.and_then(|uplink| uplink.parent.clone()),
@@ -210,37 +212,72 @@ impl Node {
             drops: books.drops,
             tracks: self.track_snapshots(),
             sessions,
+            seen: lock(&self.seen).snapshot(Instant::now()),
             certificate_expires: jiff::Timestamp::try_from(self.identity.expires()).ok(),
+            udp_buffers: lock(&self.udp_buffers).map(|granted| UdpBuffers {
+                receive: granted.receive,
+                send: granted.send,
+                wanted: transport::UdpBuffers::WANTED,
+            }),
+            clock_offset_ms: clock.map(|(offset, _)| offset),
+            clock_error_ms: clock.map(|(_, error)| error),
             ..NodeSnapshot::default()
         }
     }
 
     fn track_snapshots(&self) -> Vec<TrackSnapshot> {
-        let known: Vec<_> =
-            lock(&self.router).tracks().map(|(id, _, served)| (id, served)).collect();
+        let (known, sources): (Vec<_>, HashMap<_, _>) = {
+            let router = lock(&self.router);
+            let sources = router.live_sources().map(|(id, _, source)| (id, source)).collect();
+            (router.tracks().map(|(id, _, served)| (id, served)).collect(), sources)
+        };
+        let now = Instant::now();
         let mut tracks: Vec<_> = known
             .into_iter()
             .filter_map(|(id, served)| {
                 let shared = self.track(id)?;
-                let state = shared.read();
-                let timing = state.timing();
-                Some(TrackSnapshot {
-                    name: shared.name.to_string(),
-                    subscribers: served as u64,
-                    bytes_in: state.bytes_in(),
-                    bytes_out: shared.bytes_out.load(Ordering::Relaxed),
-                    largest: state.largest().map(|at| [at.group, at.object]),
-                    group_ms: timing.group.map(millis),
-                    inter_arrival_ms: timing.inter_arrival.map(|spread| Percentiles {
-                        p50: millis(spread.p50),
-                        p95: millis(spread.p95),
-                    }),
-                    ..TrackSnapshot::default()
-                })
+                let source = sources.get(&id).copied();
+                Some(self.track_snapshot(&shared, served as u64, source, now))
             })
             .collect();
         tracks.sort_by(|a, b| a.name.cmp(&b.name));
         tracks
+    }
+
+    fn track_snapshot(
+        &self,
+        shared: &SharedTrack,
+        subscribers: u64,
+        source: Option<SessionId>,
+        now: Instant,
+    ) -> TrackSnapshot {
+        let clock = self.clocks.of_track(&shared.name);
+        let state = shared.read();
+        let timing = state.timing();
+        let latency =
+            clock.and_then(|clock| Latency::of(state.captured(), &clock, &self.clocks, now));
+        let figures = lock(&shared.figures);
+        let from_relay = source.is_some_and(|source| self.clocks.relay(source).is_some());
+        TrackSnapshot {
+            name: shared.name.to_string(),
+            subscribers,
+            bytes_in: state.bytes_in(),
+            bytes_out: figures.bytes_out,
+            largest: state.largest().map(|at| [at.group, at.object]),
+            group_ms: timing.group.map(millis),
+            // Where it is published, the hop is the way from the camera.
+            hop_latency_ms: match from_relay {
+                true => figures.hop_latency(now),
+                false => latency.map(|latency| latency.ms),
+            },
+            latency_ms: latency.map(|latency| latency.ms),
+            latency_error_ms: latency.map(|latency| latency.error_ms),
+            inter_arrival_ms: timing
+                .inter_arrival
+                .map(|spread| Percentiles { p50: millis(spread.p50), p95: millis(spread.p95) }),
+            drops: Some(figures.drops),
+            groups: figures.groups(state.newest_groups()),
+        }
     }
 
     /// Payload that is kept for viewers who join, over all tracks.

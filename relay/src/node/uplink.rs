@@ -37,6 +37,7 @@ pub(super) async fn run(node: Arc<Node>) {
             return;
         }
     };
+    node.count_socket(&endpoint);
     let mut backoff = Backoff::default();
     let mut moved: Option<Url> = None;
     let mut at = 0;

@@ -64,15 +64,26 @@ impl Machine {
 
     /// A relay that listens, known by `node`, with these arguments besides.
     pub(crate) fn relay(&self, node: &str, arguments: &[&str]) -> Relay {
+        self.relay_ahead(node, 0, arguments)
+    }
+
+    /// The same with a clock that is so many milliseconds ahead of everybody else's.
+    pub(crate) fn relay_ahead(&self, node: &str, ahead_ms: i64, arguments: &[&str]) -> Relay {
         let state_dir = self.path().join(node);
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         // Somebody may take the port between our look and the relay's.
         for _ in 0..10 {
             let listen = free_port();
-            match Running::start(self, node, listen, &state_dir, &arguments) {
+            match Running::start(self, node, ahead_ms, listen, &state_dir, &arguments) {
                 Ok(running) => {
-                    let node = node.to_owned();
-                    return Relay { node, listen, state_dir, arguments, running: Some(running) };
+                    return Relay {
+                        node: node.to_owned(),
+                        ahead_ms,
+                        listen,
+                        state_dir,
+                        arguments,
+                        running: Some(running),
+                    };
                 }
                 Err(log) if log.contains("in use") => {}
                 Err(log) => panic!("{node} did not start:\n{log}"),
@@ -95,6 +106,7 @@ fn free_port() -> SocketAddr {
 /// A relay, which may be killed and started again on the same ports.
 pub(crate) struct Relay {
     pub(crate) node: String,
+    ahead_ms: i64,
     pub(crate) listen: SocketAddr,
     pub(crate) state_dir: PathBuf,
     arguments: Vec<String>,
@@ -136,8 +148,14 @@ impl Relay {
 
     pub(crate) fn start_again(&mut self, machine: &Machine) {
         self.kill();
-        let running =
-            Running::start(machine, &self.node, self.listen, &self.state_dir, &self.arguments);
+        let running = Running::start(
+            machine,
+            &self.node,
+            self.ahead_ms,
+            self.listen,
+            &self.state_dir,
+            &self.arguments,
+        );
         self.running = Some(running.unwrap_or_else(|log| panic!("no restart:\n{log}")));
     }
 
@@ -274,6 +292,7 @@ impl Running {
     fn start(
         machine: &Machine,
         node: &str,
+        ahead_ms: i64,
         listen: SocketAddr,
         state_dir: &Path,
         arguments: &[String],
@@ -286,6 +305,7 @@ impl Running {
             .arg(state_dir)
             .args(arguments)
             .env("WEIR_LOG", "relay=debug,transport=debug")
+            .env(transport::clock::OFFSET_VARIABLE, ahead_ms.to_string())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();

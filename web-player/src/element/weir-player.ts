@@ -3,7 +3,8 @@
  *
  * Attributes: `src` (also `/broadcast`, at the relay that serves this page), `relay` (where sessions are
  * taken, for relays that want a path: `src` then names the broadcast alone), `certificate-hash` (hex SHA-256
- * of the relay's certificate; absent: the page's server is asked), `muted`, `nocontrols`.
+ * of the relay's certificate; absent: the page's server is asked), `muted`, `nocontrols`, `no-reports` (the
+ * relay isn't told how it goes).
  * Properties: `state`, `error`, `stats`, `audio`. Events, all without detail: `statechange`,
  * `statschange`, `error`. The picture is the `canvas` in the open shadow root.
  */
@@ -21,7 +22,9 @@ const noStats: PlayerStats = {
   protocol: null,
   framesDecoded: 0,
   framesRendered: 0,
+  framesDropped: 0,
   latencyMs: null,
+  latencyErrorMs: null,
   bufferMs: null,
   stalls: 0,
   stalledMs: 0,
@@ -36,7 +39,14 @@ const noAudio: AudioStatus = { playing: false, bufferedMs: 0, underruns: 0, leve
 const VOLUME_STEP = 0.1;
 
 export class WeirPlayer extends HTMLElement {
-  static readonly observedAttributes = ["src", "relay", "certificate-hash", "muted", "nocontrols"];
+  static readonly observedAttributes = [
+    "src",
+    "relay",
+    "certificate-hash",
+    "muted",
+    "nocontrols",
+    "no-reports",
+  ];
 
   readonly #root = this.attachShadow({ mode: "open" });
   readonly #output: AudioOutput;
@@ -118,12 +128,18 @@ export class WeirPlayer extends HTMLElement {
     return this.#audio;
   }
 
+  readonly #tellVisibility = () => {
+    this.#tell({ kind: "visibility", visible: document.visibilityState === "visible" });
+  };
+
   connectedCallback(): void {
     if (!this.hasAttribute("tabindex")) this.tabIndex = 0;
+    document.addEventListener("visibilitychange", this.#tellVisibility);
     this.#start();
   }
 
   disconnectedCallback(): void {
+    document.removeEventListener("visibilitychange", this.#tellVisibility);
     this.#worker?.terminate();
     this.#worker = undefined;
     this.#output.close();
@@ -155,6 +171,7 @@ export class WeirPlayer extends HTMLElement {
     this.#worker = worker;
     const offscreen = canvas.transferControlToOffscreen();
     this.#tell({ kind: "canvas", canvas: offscreen }, [offscreen]);
+    this.#tellVisibility();
     this.#output.setWanted(!this.muted);
     this.#connectSoon();
   }
@@ -179,6 +196,7 @@ export class WeirPlayer extends HTMLElement {
       pageUrl: location.href,
       ...(relay && { relay }),
       ...(certificateHash && { certificateHash }),
+      ...(this.hasAttribute("no-reports") && { noReports: true }),
     };
     this.#hasAudio = false;
     this.#stats = noStats;

@@ -49,6 +49,11 @@ function milliseconds(value: number | null): string {
   return value === null ? "–" : `${Math.round(value)} ms`;
 }
 
+/** Nothing where the capture clock isn't known: then nothing bounds the error. */
+function bound({ latencyMs, latencyErrorMs }: PlayerStats): string {
+  return latencyMs === null || latencyErrorMs === null ? "" : ` ± ${Math.ceil(latencyErrorMs)} ms`;
+}
+
 function bitrate(bits: number): string {
   if (bits === 0) return "–";
   return bits >= 1_000_000 ? `${(bits / 1_000_000).toFixed(2)} Mbit/s` : `${Math.round(bits / 1000)} kbit/s`;
@@ -57,7 +62,7 @@ function bitrate(bits: number): string {
 /** The statistics panel, line by line. */
 export function statLines(stats: PlayerStats, sound: string): readonly (readonly [string, string])[] {
   return [
-    ["Latency", milliseconds(stats.latencyMs)],
+    ["Latency", milliseconds(stats.latencyMs) + bound(stats)],
     ["Buffer", milliseconds(stats.bufferMs)],
     ["First picture after", milliseconds(stats.joinMs)],
     ["Frames", `${stats.framesRendered} shown of ${stats.framesDecoded} decoded`],

@@ -29,6 +29,8 @@ export interface Codec {
   decodeMessage(type: bigint, payload: Uint8Array, onControlStream: boolean): Message;
   uniStreamKind(type: bigint): UniStreamKind;
   subgroupParser(): SubgroupParser;
+  /** A whole stream: one object, which is all of its group. */
+  encodeGroup(trackAlias: bigint, group: bigint, payload: Uint8Array): Uint8Array<ArrayBuffer>;
   /** Undefined: padding. */
   decodeDatagram(bytes: Uint8Array): ObjectDatagram | undefined;
 }

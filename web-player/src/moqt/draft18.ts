@@ -8,13 +8,13 @@ export const draft18 = codecOf({
   // PUBLISH_OK is a REQUEST_OK.
   parameters: [
     [parameter.objectDeliveryTimeout, "request-ok", "subscribe", "request-update"],
-    [parameter.authorizationToken, "subscribe", "request-update"],
+    [parameter.authorizationToken, "subscribe", "track-status", "publish", "request-update"],
     [parameter.rendezvousTimeout, "subscribe"],
     [parameter.subgroupDeliveryTimeout, "request-ok", "subscribe", "request-update"],
-    [parameter.expires, "subscribe-ok", "request-ok"],
-    [parameter.largestObject, "subscribe-ok", "request-ok"],
+    [parameter.expires, "subscribe-ok", "publish", "request-ok"],
+    [parameter.largestObject, "subscribe-ok", "publish", "request-ok"],
     [parameter.fillTimeout],
-    [parameter.forward, "subscribe", "request-update", "request-ok"],
+    [parameter.forward, "subscribe", "publish", "request-update", "request-ok"],
     [parameter.subscriberPriority, "subscribe", "request-update", "request-ok"],
     [parameter.subscriptionFilter, "subscribe", "request-update", "request-ok"],
     [parameter.groupOrder, "subscribe", "request-ok"],
@@ -25,4 +25,5 @@ export const draft18 = codecOf({
   singleOptions: [0x01n, 0x04n, 0x05n, 0x07n],
   goAwayNamesRequest: true,
   hasStateNotify: false,
+  hasPublishOk: true,
 });

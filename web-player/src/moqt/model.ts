@@ -99,6 +99,24 @@ export interface RequestError {
   readonly redirect?: Redirect;
 }
 
+/** Asks what a SUBSCRIBE would be answered with, and for no objects. */
+export interface TrackStatus {
+  readonly kind: "track-status";
+  readonly requestId: bigint;
+  readonly track: FullTrackName;
+  readonly parameters: Parameters;
+}
+
+/** The sender has a track that the receiver may want. */
+export interface Publish {
+  readonly kind: "publish";
+  readonly requestId: bigint;
+  readonly track: FullTrackName;
+  readonly trackAlias: bigint;
+  readonly parameters: Parameters;
+  readonly trackProperties: readonly Property[];
+}
+
 export interface PublishDone {
   readonly kind: "publish-done";
   readonly code: number;
@@ -126,6 +144,8 @@ export type Message =
   | RequestUpdate
   | RequestOk
   | RequestError
+  | TrackStatus
+  | Publish
   | PublishDone
   | PublishStateNotify
   | ForeignRequest;

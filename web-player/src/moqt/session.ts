@@ -1,5 +1,5 @@
 /**
- * A MoQT session, the subscriber's side, over any transport and any draft's codec.
+ * A MoQT session, a viewer's side, over any transport and any draft's codec.
  *
  * In: the transport's streams and datagrams. Out: {@link SessionEvents} for the session and a
  * {@link TrackSink} per subscription. A peer that breaks the draft's rules ends the session with the
@@ -17,9 +17,10 @@ import {
   SessionError,
 } from "./errors";
 import { MessageFramer } from "./framing";
-import type { GoAway, Message, Parameters, Setup } from "./model";
+import type { GoAway, Message, Parameters, RequestError, RequestOk, Setup } from "./model";
 import type { FullTrackName } from "./names";
-import { type Reader, streamReader } from "./streams";
+import { Publication, type PublicationEvents } from "./publication";
+import { cancelReason, type Reader, streamReader } from "./streams";
 import { Subscription, type TrackSink } from "./subscription";
 import type { BidirectionalStream, CloseInfo, Transport } from "./transport";
 
@@ -37,6 +38,15 @@ export interface SessionEvents {
 const ALIAS_WAIT_MS = 5000;
 const MAX_WAITING_STREAMS = 64;
 const MAX_RETIRED_ALIASES = 64;
+/** A TRACK_STATUS that was passed on to a publisher may take a while. */
+const STATUS_WAIT_MS = 5000;
+
+/** The answer to a TRACK_STATUS, and when the question went out, on the clock of `performance.now()`. */
+export interface TrackStatusAnswer {
+  readonly ok: RequestOk;
+  readonly askedAt: number;
+  readonly answeredAt: number;
+}
 
 export class Session {
   readonly #transport: Transport;
@@ -46,6 +56,7 @@ export class Session {
   readonly #retiredAliases = new Set<bigint>();
   #aliasWaiters: (() => void)[] = [];
   #nextRequestId = 0n;
+  #nextOwnAlias = 0n;
   #peerControl = false;
   #goAway = false;
   #closed = false;
@@ -90,6 +101,43 @@ export class Session {
     return subscription;
   }
 
+  /** Offers a track. Its alias is one of ours: the peer's count apart. */
+  publish(track: FullTrackName, events: PublicationEvents): Publication {
+    const trackAlias = this.#nextOwnAlias++;
+    const publication = new Publication(this.#codec, trackAlias, events, {
+      handleBytes: () => this.#events.handleBytes(),
+      handleGoAway: (goAway) => this.#events.handleGoAway(goAway),
+      openStream: () => this.#transport.createUnidirectionalStream(),
+    });
+    const requestId = this.#takeRequestId();
+    this.#run(async () => {
+      const stream = await this.#transport.createBidirectionalStream();
+      await publication.run(stream, {
+        kind: "publish",
+        requestId,
+        track,
+        trackAlias,
+        parameters: {},
+        trackProperties: [],
+      });
+    });
+    return publication;
+  }
+
+  /** Asks how a track is. Undefined: refused, or not answered in time. */
+  trackStatus(track: FullTrackName): Promise<TrackStatusAnswer | undefined> {
+    const requestId = this.#takeRequestId();
+    return new Promise((resolve) => {
+      this.#run(async () => {
+        try {
+          resolve(await this.#askStatus({ kind: "track-status", requestId, track, parameters: {} }));
+        } finally {
+          resolve(undefined);
+        }
+      });
+    });
+  }
+
   close(code: number = SessionCode.NO_ERROR, reason = ""): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -106,6 +154,42 @@ export class Session {
     const id = this.#nextRequestId;
     this.#nextRequestId += 2n;
     return id;
+  }
+
+  async #askStatus(request: Message): Promise<TrackStatusAnswer | undefined> {
+    const stream = await this.#transport.createBidirectionalStream();
+    const reader = streamReader(stream.readable, () => this.#events.handleBytes());
+    const writer = stream.writable.getWriter();
+    const patience = setTimeout(() => {
+      reader.cancel(ResetCode.CANCELLED);
+      writer.abort(cancelReason(ResetCode.CANCELLED)).catch(() => undefined);
+    }, STATUS_WAIT_MS);
+    try {
+      const askedAt = performance.now();
+      // A write that fails shows as the end of the stream below.
+      writer.write(this.#codec.encodeMessage(request)).catch(() => undefined);
+      const answer = await this.#readMessage(reader);
+      const answeredAt = performance.now();
+      if (!answer || answer.kind === "request-error") return undefined;
+      if (answer.kind !== "request-ok") throw protocolViolation(`${answer.kind} in answer to TRACK_STATUS`);
+      return { ok: answer, askedAt, answeredAt };
+    } finally {
+      clearTimeout(patience);
+      writer.close().catch(() => undefined);
+    }
+  }
+
+  /** The first message of a request stream; undefined when it ends before. */
+  async #readMessage(reader: Reader): Promise<Message | undefined> {
+    const framer = new MessageFramer();
+    let frame = framer.pollFrame();
+    while (!frame) {
+      const chunk = await reader.read();
+      if (!chunk) return undefined;
+      framer.handleBytes(chunk);
+      frame = framer.pollFrame();
+    }
+    return this.#codec.decodeMessage(frame.type, frame.payload, false);
   }
 
   #register(alias: bigint, subscription: Subscription): void {
@@ -249,30 +333,14 @@ export class Session {
     }
   }
 
-  /** A request from the peer. A player publishes nothing and takes nothing unasked, and says so. */
+  /** A request from the peer. A player has nothing that is asked for and takes nothing unasked, and says so. */
   async #handleBidiStream(stream: BidirectionalStream): Promise<void> {
     const reader = streamReader(stream.readable, () => this.#events.handleBytes());
-    const framer = new MessageFramer();
-    let frame = framer.pollFrame();
-    while (!frame) {
-      const chunk = await reader.read();
-      if (!chunk) return;
-      framer.handleBytes(chunk);
-      frame = framer.pollFrame();
-    }
-    const request = this.#codec.decodeMessage(frame.type, frame.payload, false);
-    if (request.kind !== "foreign-request" && request.kind !== "subscribe") {
-      throw protocolViolation(`a request stream that starts with ${request.kind}`);
-    }
+    const request = await this.#readMessage(reader);
+    if (!request) return;
+    const answer = refusalOf(request);
+    if (!answer) throw protocolViolation(`a request stream that starts with ${request.kind}`);
     const writer = stream.writable.getWriter();
-    const answer: Message =
-      request.kind === "subscribe"
-        ? { kind: "request-error", code: RequestErrorCode.DOES_NOT_EXIST, reason: "a player has no tracks" }
-        : {
-            kind: "request-error",
-            code: RequestErrorCode.NOT_SUPPORTED,
-            reason: `a player does not answer ${request.name}`,
-          };
     await writer.write(this.#codec.encodeMessage(answer));
     await writer.close();
     reader.cancel(ResetCode.CANCELLED);
@@ -300,6 +368,22 @@ export class Session {
     this.#closed = true;
     this.#wakeAliasWaiters();
     this.#events.handleClosed(reason);
+  }
+}
+
+/** What a peer's request is answered with; undefined: it is none. */
+function refusalOf(request: Message): RequestError | undefined {
+  const refuse = (code: number, reason: string): RequestError => ({ kind: "request-error", code, reason });
+  switch (request.kind) {
+    case "subscribe":
+    case "track-status":
+      return refuse(RequestErrorCode.DOES_NOT_EXIST, "a player has no tracks");
+    case "publish":
+      return refuse(RequestErrorCode.UNINTERESTED, "a player takes what it asked for");
+    case "foreign-request":
+      return refuse(RequestErrorCode.NOT_SUPPORTED, `a player does not answer ${request.name}`);
+    default:
+      return undefined;
   }
 }
 

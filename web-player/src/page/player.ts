@@ -16,6 +16,7 @@ export function makePlayer(broadcast: string): WeirPlayer {
     src: `/${pathOfBroadcast(broadcast)}`,
     ...Object.fromEntries(elsewhere),
     ...(muted !== null && muted !== "0" && { muted: "" }),
+    ...(query.get("reports") === "0" && { "no-reports": "" }),
   });
   // The page has no other use for keys, so the player hears them wherever the focus is.
   document.addEventListener("keydown", (event) => {

@@ -5,10 +5,13 @@ import type { Catalog } from "../media/catalog";
 import { chooseTracks, type MediaKind, type Selection, type Unplayable } from "../media/tracks";
 import { RequestErrorCode } from "../moqt/errors";
 import type { GoAway, RequestError } from "../moqt/model";
-import { fullTrackName } from "../moqt/names";
-import { Session } from "../moqt/session";
+import { type FullTrackName, fullTrackName } from "../moqt/names";
+import type { Publication, PublicationEvents } from "../moqt/publication";
+import { Session, type TrackStatusAnswer } from "../moqt/session";
 import { CatalogFeed } from "./catalog-feed";
+import type { ClockSource } from "./clock-feed";
 import { type ReceiverEvents, TrackReceiver } from "./receiver";
+import type { ReportSession } from "./reports";
 import type { Feeder } from "./stage";
 import { supportsTrack } from "./support";
 import type { OpenTransport } from "./transport";
@@ -48,9 +51,13 @@ interface Subscribed {
   readonly receiver: TrackReceiver;
 }
 
-export class Connection {
+/** How our relays begin to name themselves. */
+const WEIR = "weir-relay/";
+
+export class Connection implements ReportSession, ClockSource {
   readonly host: string;
   readonly protocol: string;
+  readonly transport = "webtransport";
   /** When bytes came last. */
   lastBytesAt: number;
   readonly #broadcast: string;
@@ -62,6 +69,7 @@ export class Connection {
   #silentTimer: ReturnType<typeof setTimeout> | undefined;
   #choice: Promise<void> = Promise.resolve();
   #closed = false;
+  #isWeir = false;
 
   /** Starts at once; events come later. `patienceMs`: how long a group may hold up the next. */
   constructor(
@@ -81,7 +89,10 @@ export class Connection {
       handleBytes: () => {
         this.lastBytesAt = performance.now();
       },
-      handleSetup: () => events.handleReady(this),
+      handleSetup: ({ implementation }) => {
+        this.#isWeir = implementation?.startsWith(WEIR) ?? false;
+        events.handleReady(this);
+      },
       handleGoAway: (goAway) => events.handleGoAway(this, goAway),
       handleClosed: (reason) => {
         this.#stop();
@@ -89,6 +100,19 @@ export class Connection {
       },
     });
     this.#subscribeCatalog();
+  }
+
+  /** The relay is one of ours, and said so. */
+  get isWeir(): boolean {
+    return this.#isWeir;
+  }
+
+  publish(track: FullTrackName, events: PublicationEvents): Publication {
+    return this.#session.publish(track, events);
+  }
+
+  trackStatus(track: FullTrackName): Promise<TrackStatusAnswer | undefined> {
+    return this.#session.trackStatus(track);
   }
 
   /** Asks for a sign of life; resolves when one comes. Rejects when there is nothing to ask with. */

@@ -15,8 +15,10 @@ import type { GoAway, RequestError } from "../moqt/model";
 import { problems } from "../problems";
 import { parseSource } from "../source";
 import { Backoff } from "./backoff";
+import { ClockFeed } from "./clock-feed";
 import { Connection, type ConnectionEvents } from "./connection";
 import { Liveness } from "./liveness";
+import { Reporter } from "./reports";
 import type { Feeder, Stage } from "./stage";
 import { missingFeature } from "./support";
 import { ConnectFailed, NoCommonProtocol, openTransport } from "./transport";
@@ -58,6 +60,11 @@ export class Player implements ConnectionEvents {
   #requestedAt = 0;
   #joinMs: number | null = null;
   #active: Connection | undefined;
+  /** Asks the active connection's relay. */
+  #clockFeed: ClockFeed | undefined;
+  #reporter: Reporter | undefined;
+  /** The page is in the foreground. */
+  #visible = true;
   #candidate: Candidate | undefined;
   #selections = new WeakMap<Connection, Selection>();
   /** Where GOAWAY or a redirect sent us; forgotten when it doesn't work out. */
@@ -78,6 +85,7 @@ export class Player implements ConnectionEvents {
     this.#requestedAt = requestedAt;
     const problem = missingFeature() ?? this.#adopt(source);
     if (problem) return this.#setProblem(problem);
+    this.#reporter = source.noReports ? undefined : new Reporter();
     this.#ticker = setInterval(() => this.#tick(), TICK_MS);
     this.#updateState();
     this.#attempt(endpoint);
@@ -89,6 +97,8 @@ export class Player implements ConnectionEvents {
     this.#dropCandidate();
     this.#active?.close();
     this.#active = undefined;
+    this.#clockFeed = undefined;
+    this.#reporter = undefined;
     this.#source = undefined;
     this.#detour = undefined;
     this.#problem = null;
@@ -110,6 +120,10 @@ export class Player implements ConnectionEvents {
     }
     this.#problem = null;
     this.#updateState();
+  }
+
+  handleVisibility(visible: boolean): void {
+    this.#visible = visible;
   }
 
   handleDecoderFault(reason: string): void {
@@ -266,6 +280,7 @@ export class Player implements ConnectionEvents {
     this.#candidate = undefined;
     this.#active?.close();
     this.#active = connection;
+    this.#clockFeed = new ClockFeed(connection, this.#broadcast, this.#stage.captureClock);
     this.#liveness = new Liveness();
     if (this.#problem?.code === "unreachable") this.#problem = null;
     const selection = this.#selections.get(connection);
@@ -306,6 +321,8 @@ export class Player implements ConnectionEvents {
       this.#dropCandidate();
       if (!this.#active || this.#liveness.suspect) this.#retryLater();
     }
+    // Of other relays nothing is asked but media.
+    if (this.#active?.isWeir) this.#clockFeed?.tick(now);
     this.#updateState();
     this.#postStats();
   }
@@ -345,19 +362,17 @@ export class Player implements ConnectionEvents {
 
   #postStats(): void {
     const now = performance.now();
-    const { stats, audio } = this.#stage.figures(now);
-    this.#post({
-      kind: "stats",
-      stats: {
-        transport: this.#active ? "webtransport" : null,
-        protocol: this.#active?.protocol ?? null,
-        ...stats,
-        stalls: this.#watch.stalls,
-        stalledMs: Math.round(this.#watch.stalledMs(now)),
-        joinMs: this.#joinMs,
-      },
-      audio,
-    });
+    const { stats: figures, audio } = this.#stage.figures(now);
+    const stats = {
+      transport: this.#active?.transport ?? null,
+      protocol: this.#active?.protocol ?? null,
+      ...figures,
+      stalls: this.#watch.stalls,
+      stalledMs: Math.round(this.#watch.stalledMs(now)),
+      joinMs: this.#joinMs,
+    };
+    this.#post({ kind: "stats", stats, audio });
+    this.#reporter?.tick(this.#active, { ...stats, visible: this.#visible }, now);
   }
 }
 

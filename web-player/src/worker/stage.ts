@@ -6,6 +6,7 @@
 import type { AudioStatus, PlayerStats } from "../bridge";
 import type { AssembledObject } from "../media/assembler";
 import type { MediaKind, Selection } from "../media/tracks";
+import { CaptureClock } from "../playout/capture-clock";
 import { PlayoutClock, targetDelay } from "../playout/clock";
 import { AudioPipeline } from "./audio";
 import { BitrateMeter } from "./meter";
@@ -25,20 +26,28 @@ const STANDING_STILL_MS = 500;
 
 type Figures = Omit<PlayerStats, "transport" | "protocol" | "stalls" | "stalledMs" | "joinMs">;
 
+/** Age of a picture, and how wrong that may be if anybody knows. */
+interface Latency {
+  readonly ms: number;
+  readonly errorMs: number | null;
+}
+
 export class Stage {
+  /** The clock that stamps the pictures. */
+  readonly captureClock = new CaptureClock();
   readonly #clock = new PlayoutClock();
   readonly #video: VideoPipeline;
   readonly audio: AudioPipeline;
   readonly #meters = { video: new BitrateMeter(), audio: new BitrateMeter() };
   readonly #feeders = new Map<MediaKind, Feeder>();
   #paintedAt: number | undefined;
-  #latencyMs: number | undefined;
+  #latency: Latency | undefined;
 
   constructor(screen: Screen, events: StageEvents) {
     this.#video = new VideoPipeline(this.#clock, screen, {
-      handlePainted: (now, latencyMs) => {
+      handlePainted: (now, captured) => {
         this.#paintedAt = now;
-        this.#latencyMs = latencyMs;
+        this.#latency = captured === undefined ? undefined : this.#since(captured);
         events.handlePainted();
       },
       handleTimelineReset: () => this.resetTimeline(),
@@ -97,7 +106,9 @@ export class Stage {
       stats: {
         framesDecoded: this.#video.framesDecoded,
         framesRendered: this.#video.framesRendered,
+        framesDropped: this.#video.framesDropped,
         latencyMs: this.#latencyOnScreen(now),
+        latencyErrorMs: this.#latency?.errorMs ?? null,
         bufferMs: this.#bufferMs(),
         videoBitrate: this.#meters.video.bitrate(now),
         audioBitrate: this.#meters.audio.bitrate(now),
@@ -119,8 +130,9 @@ export class Stage {
     this.resetTimeline();
     this.#video.resetCounters();
     this.#feeders.clear();
+    this.captureClock.reset();
     this.#paintedAt = undefined;
-    this.#latencyMs = undefined;
+    this.#latency = undefined;
   }
 
   close(): void {
@@ -128,11 +140,18 @@ export class Stage {
     this.audio.close();
   }
 
+  #since(captured: number): Latency {
+    const reading = this.captureClock.read(performance.now());
+    // Where nobody knows the capture clock, ours is taken for it.
+    if (!reading) return { ms: Date.now() - captured, errorMs: null };
+    return { ms: Math.max(0, reading.ms - captured), errorMs: reading.errorMs };
+  }
+
   /** As painted; a picture that stands still ages. */
   #latencyOnScreen(now: number): number | null {
-    if (this.#latencyMs === undefined || this.#paintedAt === undefined) return null;
+    if (this.#latency === undefined || this.#paintedAt === undefined) return null;
     const age = now - this.#paintedAt;
-    return this.#latencyMs + (age > STANDING_STILL_MS ? age : 0);
+    return this.#latency.ms + (age > STANDING_STILL_MS ? age : 0);
   }
 
   #bufferMs(): number | null {

@@ -23,8 +23,8 @@ interface PendingChunk {
 }
 
 export interface VideoEvents {
-  /** `latencyMs`: undefined when timestamps aren't wall-clock time. */
-  handlePainted(now: number, latencyMs: number | undefined): void;
+  /** `captured`: milliseconds by the publisher's clock; undefined when timestamps aren't wall-clock time. */
+  handlePainted(now: number, captured: number | undefined): void;
   /** The publisher's clock went back: what was known about timing is void. */
   handleTimelineReset(): void;
   handleDecoderFault(reason: string): void;
@@ -75,6 +75,9 @@ export class VideoPipeline {
   #waking = false;
   #framesDecoded = 0;
   #framesRendered = 0;
+  #framesDropped = 0;
+  /** Caught up with what is live: a frame that isn't shown from here on is missed. */
+  #live = false;
 
   constructor(clock: PlayoutClock, screen: Screen, events: VideoEvents) {
     this.#clock = clock;
@@ -88,6 +91,11 @@ export class VideoPipeline {
 
   get framesRendered(): number {
     return this.#framesRendered;
+  }
+
+  /** Since the picture first was live, and was again after each change of who delivers. */
+  get framesDropped(): number {
+    return this.#framesDropped;
   }
 
   get track(): PlayableTrack | undefined {
@@ -114,6 +122,7 @@ export class VideoPipeline {
   resetCounters(): void {
     this.#framesDecoded = 0;
     this.#framesRendered = 0;
+    this.#framesDropped = 0;
   }
 
   /** From the next key frame on, this is what comes. Undefined: no video. */
@@ -132,6 +141,7 @@ export class VideoPipeline {
   resync(): void {
     this.#dropPending(this.#pending.length);
     this.#needsKey = true;
+    this.#live = false;
     this.#lastGroup = undefined;
     this.arrivals.resync();
   }
@@ -140,6 +150,7 @@ export class VideoPipeline {
   resetTimeline(): void {
     this.arrivals.reset();
     this.#queue.reset();
+    this.#live = false;
     this.#lastTimestamp = Number.NEGATIVE_INFINITY;
   }
 
@@ -193,13 +204,22 @@ export class VideoPipeline {
       const chunk = this.#pending[i];
       if (!chunk?.isKey) continue;
       const due = this.#clock.dueAt(chunk.timestamp);
-      if (overfull || (due !== undefined && due <= now)) return this.#dropPending(i);
+      if (overfull || (due !== undefined && due <= now)) return this.#skipPending(i);
     }
     if (overfull) {
       // One endless group that can't be decoded in time: start again at its next key frame.
-      this.#dropPending(this.#pending.length);
+      this.#skipPending(this.#pending.length);
       this.#needsKey = true;
     }
+  }
+
+  #skipPending(count: number): void {
+    this.#miss(count);
+    this.#dropPending(count);
+  }
+
+  #miss(count: number): void {
+    if (this.#live) this.#framesDropped += count;
   }
 
   #dropPending(count: number): void {
@@ -207,7 +227,7 @@ export class VideoPipeline {
   }
 
   #feed(chunk: PendingChunk): void {
-    if (this.#needsKey && !chunk.isKey) return;
+    if (this.#needsKey && !chunk.isKey) return this.#miss(1);
     if (chunk.isKey) {
       if (chunk.config) this.#config = chunk.config;
       if (!this.#configure(chunk)) return;
@@ -294,7 +314,7 @@ export class VideoPipeline {
       if (timestamp <= frame.timestamp) this.#fedAt.delete(timestamp);
     this.#faults = 0;
     this.#framesDecoded++;
-    this.#queue.push({ frame, timestamp: frame.timestamp / 1000 });
+    if (!this.#queue.push({ frame, timestamp: frame.timestamp / 1000 })) this.#miss(1);
     this.#present(now);
     this.#pump();
   }
@@ -304,15 +324,20 @@ export class VideoPipeline {
     const { delay } = this.#clock;
     const first = this.#queue.shown === undefined;
     const position = first || delay === undefined ? Number.POSITIVE_INFINITY : now - delay + LOOKAHEAD_MS;
+    const waited = this.#queue.length;
     const due = this.#queue.takeDue(position);
     if (!due) return;
+    this.#miss(waited - this.#queue.length - 1);
     const late = delay === undefined || now - delay - due.timestamp > STALE_MS;
     const catchingUp = !first && late && this.#fedAt.size > 0 && now - this.#paintedAt < KEEP_MOVING_MS;
-    if (!catchingUp) {
+    if (catchingUp) {
+      this.#miss(1);
+    } else {
       this.#screen.paint(due.frame);
       this.#paintedAt = now;
       this.#framesRendered++;
-      this.#events.handlePainted(now, this.#wallClock ? Date.now() - due.timestamp : undefined);
+      this.#live ||= !first && !late;
+      this.#events.handlePainted(now, this.#wallClock ? due.timestamp : undefined);
     }
     due.frame.close();
   }

@@ -32,6 +32,8 @@ function handle(message: ToWorker): void {
       return player?.connect(message.source, message.requestedAt, message.endpoint);
     case "disconnect":
       return player?.disconnect();
+    case "visibility":
+      return player?.handleVisibility(message.visible);
     case "audio-port":
       return stage?.audio.setPort(message.port);
     case "audio-output":

@@ -72,6 +72,20 @@ class Sent {
   }
 }
 
+/** A data stream that the session opened. */
+export class SentStream {
+  bytes: Uint8Array = new Uint8Array(0);
+  closed = false;
+  readonly writable = new WritableStream<Uint8Array>({
+    write: (chunk) => {
+      this.bytes = new ByteWriter().bytes(this.bytes).bytes(chunk).finish();
+    },
+    close: () => {
+      this.closed = true;
+    },
+  });
+}
+
 /** One request stream, from the peer's side. */
 export class Request {
   readonly answers = new Pipe();
@@ -94,6 +108,8 @@ export class Peer {
   readonly transport: Transport;
   readonly requests: Request[] = [];
   readonly control: Sent;
+  /** What the session sent on unidirectional streams after its control stream, a byte string each. */
+  readonly sentStreams: SentStream[] = [];
   closedWith: CloseInfo | undefined;
   #uni!: ReadableStreamDefaultController<ReadableStream<Uint8Array>>;
   #bidi!: ReadableStreamDefaultController<BidirectionalStream>;
@@ -120,7 +136,12 @@ export class Peer {
         }),
       },
       closed,
-      createUnidirectionalStream: async () => this.control.writable,
+      createUnidirectionalStream: async () => {
+        if (!this.control.writable.locked) return this.control.writable;
+        const stream = new SentStream();
+        this.sentStreams.push(stream);
+        return stream.writable;
+      },
       createBidirectionalStream: async () => {
         const request = new Request(this.codec);
         this.requests.push(request);

@@ -197,6 +197,26 @@ export function wireForm(draft: Draft, message: Message): Pick<MessageVector, "t
         },
       };
     }
+    case "track-status":
+      return {
+        type: "track_status",
+        fields: {
+          request_id: int(message.requestId),
+          ...track(message.track),
+          parameters: parameters(draft, message.parameters),
+        },
+      };
+    case "publish":
+      return {
+        type: "publish",
+        fields: {
+          request_id: int(message.requestId),
+          ...track(message.track),
+          track_alias: int(message.trackAlias),
+          parameters: parameters(draft, message.parameters),
+          track_properties: trackProperties(message.trackProperties),
+        },
+      };
     case "publish-done":
       return {
         type: "publish_done",

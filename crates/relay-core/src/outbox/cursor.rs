@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 use moqt::{GroupOrder, RequestId, ResetCode, SubgroupHeader};
 use stats::{DropCounts, DropReason};
 
-use super::{Action, Books, StreamKey, Sub};
+use super::books::Ledger;
+use super::{Action, StreamKey, Sub};
 use crate::track::CODING;
 use crate::{Policy, Subgroup, SubgroupEnd, SubgroupSeq, Track, TrackId};
 
@@ -98,7 +99,7 @@ pub(super) struct Court<'a> {
     pub(super) policy: &'a Policy,
     pub(super) track: &'a Track,
     pub(super) now: Instant,
-    pub(super) books: &'a mut Books,
+    pub(super) books: &'a mut Ledger,
     pub(super) actions: &'a mut Vec<Action>,
     /// Streams that are whole, and until when all of them must be delivered.
     pub(super) closing: &'a mut Vec<(RequestId, StreamKey, Instant)>,
@@ -118,6 +119,13 @@ impl Cursor {
     /// Bytes that wait.
     pub(super) fn queued(&self, held: &Subgroup) -> u64 {
         self.wanted(held).0.saturating_sub(self.sent)
+    }
+
+    /// Objects that wait, with one that is sent in part.
+    pub(super) fn waiting(&self, held: &Subgroup) -> u64 {
+        let beyond = self.last.checked_add(1).map(|id| held.index_from(id));
+        let end = beyond.map_or(held.object_count(), |index| index.min(held.object_count()));
+        end.saturating_sub(self.index)
     }
 
     pub(super) fn has_bytes(&self, track: &Track) -> bool {
@@ -256,29 +264,32 @@ impl Cursor {
     pub(super) fn cut(&mut self, reason: DropReason, code: ResetCode, court: &mut Court<'_>) {
         court.actions.push(Action::Reset(self.stream, code));
         self.phase = Phase::Cut(reason);
-        court.books.drops.record(reason, DropCounts { groups: 1, ..DropCounts::default() });
+        let counts = DropCounts { groups: 1, ..DropCounts::default() };
+        court.books.drop(self.track, self.group, reason, counts);
     }
 
     /// The subscription is over: counts what it does not get any more.
-    pub(super) fn give_up(&mut self, reason: DropReason, held: &Subgroup, books: &mut Books) {
+    pub(super) fn give_up(&mut self, reason: DropReason, held: &Subgroup, books: &mut Ledger) {
         if self.is_active() {
             self.phase = Phase::Cut(reason);
             if self.sent < held.len() {
-                books.drops.record(reason, DropCounts { groups: 1, ..DropCounts::default() });
+                let counts = DropCounts { groups: 1, ..DropCounts::default() };
+                books.drop(self.track, self.group, reason, counts);
             }
         }
         self.count_cut(held.len(), held.object_count(), books);
     }
 
     /// Counts what is known by now of a subgroup that was given up.
-    pub(super) fn count_cut(&mut self, len: u64, object_count: u64, books: &mut Books) {
+    pub(super) fn count_cut(&mut self, len: u64, object_count: u64, books: &mut Ledger) {
         let Phase::Cut(reason) = self.phase else { return };
         let objects = object_count.saturating_sub(self.index);
         let bytes = len.saturating_sub(self.sent);
         self.index = self.index.max(object_count);
         self.sent = self.sent.max(len);
         if objects + bytes > 0 {
-            books.drops.record(reason, DropCounts { groups: 0, objects, bytes });
+            let counts = DropCounts { groups: 0, objects, bytes };
+            books.drop(self.track, self.group, reason, counts);
         }
     }
 }

@@ -1,5 +1,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test has to begin at some instant")]
 
+use std::collections::HashMap;
+
 use bytes::BytesMut;
 use moqt::{ObjectHeader, ObjectStatus, SubgroupHeader, SubgroupId};
 use proptest::prelude::*;
@@ -220,6 +222,26 @@ fn a_long_group_that_is_sent_slowly_asks_for_no_timeout_in_the_past() {
     assert_eq!(viewer.reset, []);
 }
 
+/// Adds what is in the books of [`TRACK`] since the last time.
+fn take_books(viewer: &mut Viewer, track: &Track, sum: &mut TrackBooks) {
+    for (id, books) in viewer.outbox.take_track_books(|_| Some(track)) {
+        assert_eq!(id, TRACK);
+        sum.bytes_out += books.bytes_out;
+        sum.drops += books.drops;
+        for group in books.groups {
+            let held = match sum.groups.iter_mut().find(|held| held.group == group.group) {
+                Some(held) => held,
+                None => {
+                    sum.groups.push(GroupBooks { group: group.group, ..GroupBooks::default() });
+                    sum.groups.last_mut().expect("just pushed")
+                }
+            };
+            held.offered += group.offered;
+            held.sent += group.sent;
+        }
+    }
+}
+
 proptest! {
     /// Whatever the link takes and whenever: delivered + dropped + queued = offered.
     #[test]
@@ -230,6 +252,8 @@ proptest! {
         let mut track = Track::new(CacheLimits { bytes: 20_000, age: Duration::from_secs(3) });
         let mut viewer = Viewer::new(&track, subscription());
         let (mut group, mut seq, mut next) = (0, None, 0);
+        let mut by_track = TrackBooks::default();
+        let mut came: HashMap<u64, u64> = HashMap::new();
         for (kind, size, room, wait) in steps {
             now += Duration::from_millis(wait);
             if kind == 0 || seq.is_none() {
@@ -242,7 +266,18 @@ proptest! {
             }
             track.append(seq.unwrap(), object(next, size), now).unwrap();
             next += 1;
+            *came.entry(group).or_default() += 1;
             viewer.run(&track, room, now);
+            // Not every time, so that what happens between is put together.
+            if size % 3 == 0 {
+                take_books(&mut viewer, &track, &mut by_track);
+                prop_assert_eq!(by_track.bytes_out, viewer.outbox.books().bytes_out);
+                prop_assert_eq!(by_track.drops, viewer.outbox.books().drops);
+                let sent: u64 = by_track.groups.iter().map(|group| group.sent).sum();
+                prop_assert_eq!(sent, viewer.outbox.books().objects_out);
+                let offered = by_track.groups.iter().map(|books| (books.group, books.offered as u64));
+                prop_assert_eq!(offered.collect::<HashMap<_, _>>(), came.clone());
+            }
             let books = viewer.outbox.books();
             let total = books.drops.total();
             let (queued, _) = viewer.outbox.backlog(|_| Some(&track), now);

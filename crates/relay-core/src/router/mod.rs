@@ -250,6 +250,14 @@ impl Router {
         self.tracks.iter().map(|(name, entry)| (entry.id, name, entry.served.len()))
     }
 
+    /// Every track that has a source, with the newest of its sources.
+    pub fn live_sources(&self) -> impl Iterator<Item = (TrackId, &FullTrackName, SessionId)> {
+        self.tracks.iter().filter_map(|(name, entry)| {
+            let mut live = entry.sources.iter().filter(|(_, source)| source.is_live());
+            live.next_back().map(|(source, _)| (entry.id, name, *source))
+        })
+    }
+
     /// Every namespace known, and whether somebody here or below publishes it.
     pub fn namespaces(&self) -> impl Iterator<Item = (&Namespace, bool)> {
         self.namespaces.iter().map(|(name, publishers)| (name, publishers.is_local()))

@@ -285,6 +285,7 @@ impl Track {
 
     /// Gives a feed's bytes to its subgroup as far as they follow what is held.
     fn settle(&mut self, id: FeedId) -> Result<Standing, TrackError> {
+        let timescale = self.has_timescale();
         let Some(feed) = self.feeds.get_mut(&id) else { return Ok(Standing::Current) };
         let at = feed.seq.and_then(|seq| seq.checked_sub(self.first_seq));
         let held = at.and_then(|at| self.subgroups.get_mut(usize::try_from(at).ok()?));
@@ -295,6 +296,9 @@ impl Track {
         splice.flush();
 
         let began = held.object_count() - objects;
+        if held.len() > length {
+            self.arrivals.handle_subgroup(held, length, began, timescale, feed.heard);
+        }
         if began > 0 {
             let newest = held.objects().rev().take(began as usize);
             let normal =

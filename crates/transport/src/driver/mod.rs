@@ -5,9 +5,9 @@ mod tasks;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -73,12 +73,54 @@ struct Waiting {
     stream: RecvStream,
 }
 
+/// Whether a driver's tasks have something to do. A relay's sessions are woken for every object
+/// they send, and mostly for nothing else: looking into the set of tasks then would be a good part
+/// of what that costs.
+#[derive(Default)]
+struct News {
+    some: AtomicBool,
+    /// Who runs the driver.
+    runner: Mutex<Option<Waker>>,
+}
+
+impl News {
+    fn note(&self) {
+        self.some.store(true, Ordering::Release);
+    }
+
+    /// Whether there is news, and none from here on; whoever runs the driver is woken for more.
+    fn take(&self, runner: &Waker) -> bool {
+        let mut known = self.runner.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *known {
+            Some(known) => known.clone_from(runner),
+            None => *known = Some(runner.clone()),
+        }
+        drop(known);
+        self.some.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Wake for News {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.note();
+        if let Some(runner) = &*self.runner.lock().unwrap_or_else(PoisonError::into_inner) {
+            runner.wake_by_ref();
+        }
+    }
+}
+
 /// Runs a session. Call [`Driver::poll_next`] (or [`Driver::next`]) until it ends; command the
 /// session through [`Driver::session_mut`] in between.
 pub struct Driver {
     connection: Connection,
     session: Session,
     tasks: FuturesUnordered<Task>,
+    /// Whether one of them has something to do.
+    news: Arc<News>,
     control: Option<mpsc::UnboundedSender<Command>>,
     writing: HashMap<StreamId, mpsc::UnboundedSender<Command>>,
     /// Receiving sides of request streams are read by tasks; a forgotten one ends its task.
@@ -122,6 +164,7 @@ impl Driver {
         let driver = Self {
             session: Session::new(config, Instant::now()),
             tasks: FuturesUnordered::new(),
+            news: Arc::default(),
             control: None,
             writing: HashMap::new(),
             reading: HashMap::new(),
@@ -188,8 +231,14 @@ impl Driver {
             if self.session.is_closed() {
                 continue;
             }
-            match self.tasks.poll_next_unpin(cx) {
+            if !self.news.take(cx.waker()) {
+                return Poll::Pending;
+            }
+            let waker = Waker::from(Arc::clone(&self.news));
+            match self.tasks.poll_next_unpin(&mut Context::from_waker(&waker)) {
                 Poll::Ready(Some(done)) => {
+                    // There may be more.
+                    self.news.note();
                     if let Err(error) = self.handle(done) {
                         return Poll::Ready(Err(error));
                     }
@@ -233,6 +282,7 @@ impl Driver {
 
     fn spawn(&self, task: impl Future<Output = Done> + Send + 'static) {
         self.tasks.push(Box::pin(task));
+        self.news.note();
     }
 
     /// Does what the session put out.

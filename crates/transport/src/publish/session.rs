@@ -20,6 +20,7 @@ use url::Url;
 use super::broadcast::{Broadcast, Track, lock};
 use super::past::Past;
 use super::serve::{Control, Serve};
+use crate::clock::{self, Asked};
 use crate::{Connection, Driver, DriverEvent, Error, Limits, goaway_url, redirected};
 
 /// How long what was written last may take to reach the relay at the end.
@@ -475,6 +476,15 @@ impl Session {
     }
 
     fn track_status(&mut self, id: RequestId, status: &TrackStatus) -> Result<(), Error> {
+        let clock = match Asked::of(&status.track) {
+            Some(Asked::Own) => true,
+            Some(Asked::Broadcast(namespace)) => namespace == self.namespace,
+            None => false,
+        };
+        if clock {
+            // What is published here is captured by this clock.
+            return self.respond(id, Response::Ok(clock::status(clock::unix_us(), 0)));
+        }
         let Some(track) = self.find(id, &status.track)? else { return Ok(()) };
         let mut ok = RequestOk::default();
         ok.parameters.largest_object = track.largest();

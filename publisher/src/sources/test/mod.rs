@@ -9,10 +9,11 @@ mod tone;
 mod video;
 
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use media::{Codec, Format, TrackConfig};
 use tokio::sync::mpsc;
+use transport::clock::unix_us;
 
 pub(crate) use spec::TestSpec;
 
@@ -82,11 +83,6 @@ fn spawn(
 /// Passes a frame on; `false` when nobody takes it any more.
 fn deliver(outlet: &Outlet, captured: Captured) -> bool {
     outlet.blocking_send(SourceEvent::Frame(captured)).is_ok()
-}
-
-fn unix_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Says when each tick of a fixed rate is due, from the start on.

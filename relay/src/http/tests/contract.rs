@@ -254,6 +254,7 @@ fn the_description_knows_every_word_of_the_api() {
         udp_buffers: Some(stats::UdpBuffers::default()),
         seen: Some(stats::SeenSnapshot {
             latency_ms: Some(Percentiles::default()),
+            latency_error_ms: Some(0.5),
             join_ms: Some(200.0),
             ..Default::default()
         }),

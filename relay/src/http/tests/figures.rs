@@ -44,6 +44,11 @@ async fn every_metric_of_the_older_format_has_a_type_and_a_help() {
     let mut count = 0;
     for name in samples.map(|line| line.split(['{', ' ']).next().unwrap()) {
         count += 1;
+        // A histogram's samples stand under its name.
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let name = base
+            .filter(|base| text.contains(&format!("# TYPE {base} histogram\n")))
+            .unwrap_or(name);
         for what in ["TYPE", "HELP"] {
             assert!(text.contains(&format!("# {what} {name} ")), "{what} of {name}: {text}");
         }
@@ -65,10 +70,14 @@ fn metrics_named(text: &str) -> BTreeSet<&str> {
 
 #[tokio::test]
 async fn the_dashboard_and_the_alerts_use_metrics_that_exist() {
-    let relay = Running::start().await;
+    let relay = Running::of(Fake { viewers: 1, ..Fake::default() }).await;
     let text = get(relay.admin, "/metrics").await.body;
     let samples = text.lines().filter(|line| !line.starts_with('#'));
-    let told: BTreeSet<_> = samples.filter_map(|line| line.split(['{', ' ']).next()).collect();
+    // A histogram is named without its samples' endings, too.
+    let histograms =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" histogram"));
+    let told: BTreeSet<_> =
+        samples.filter_map(|line| line.split(['{', ' ']).next()).chain(histograms).collect();
     for name in ["grafana.json", "alerts.yml", "operations.md"] {
         let text = std::fs::read_to_string(document(name)).unwrap();
         let named = metrics_named(&text);
@@ -118,7 +127,8 @@ async fn no_label_grows_with_viewers_or_tracks() {
         let text = get(relay.admin, "/metrics").await.body;
         text.lines().filter(|line| !line.starts_with('#')).count()
     };
-    assert_eq!(series(0).await, series(500).await);
+    // One, since of nobody's latency nothing is told.
+    assert_eq!(series(1).await, series(500).await);
 }
 
 #[tokio::test]
@@ -138,6 +148,51 @@ async fn sessions_are_counted_by_how_far_behind_they_are() {
         "weir_nodes{state=\"ok\"} 1",
         "weir_upstream_state{rank=\"1\",url=\"https://root.example/\",state=\"connected\"} 1",
         "weir_node_info{node=\"edge-1\",parent=\"\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn clocks_latencies_and_kernel_buffers_are_told_in_base_units() {
+    let relay = Running::of(Fake { viewers: 3, ..Fake::default() }).await;
+    let text = get(relay.admin, "/metrics").await.body;
+    for line in [
+        "weir_clock_offset_seconds -5.0",
+        "weir_clock_error_seconds 0.00125",
+        "weir_track_latency_max_seconds{quantile=\"0.5\"} 0.2",
+        "weir_track_latency_max_seconds{quantile=\"0.95\"} 0.2",
+        "weir_track_latency_error_max_seconds 0.0005",
+        "weir_hop_latency_seconds_bucket{le=\"0.01\"} 1",
+        "weir_hop_latency_seconds_bucket{le=\"0.1\"} 3",
+        "weir_hop_latency_seconds_bucket{le=\"+Inf\"} 4",
+        "weir_hop_latency_seconds_count 4",
+        "weir_udp_buffer_bytes{direction=\"receive\"} 212992",
+        "weir_udp_buffer_bytes{direction=\"send\"} 200000",
+        "weir_udp_buffer_wanted_bytes 4194304",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn what_viewers_saw_is_told_in_histograms_and_totals() {
+    let relay = Running::start().await;
+    let text = get(relay.admin, "/metrics").await.body;
+    for line in [
+        "weir_viewers_reporting{transport=\"webtransport\"} 2",
+        "weir_viewers_reporting{transport=\"websocket\"} 0",
+        "weir_viewers_reporting{transport=\"unknown\"} 1",
+        "weir_viewer_latency_seconds_bucket{le=\"0.05\"} 0",
+        "weir_viewer_latency_seconds_bucket{le=\"0.1\"} 2",
+        "weir_viewer_latency_seconds_bucket{le=\"0.15\"} 3",
+        "weir_viewer_latency_seconds_bucket{le=\"10.0\"} 3",
+        "weir_viewer_latency_seconds_bucket{le=\"+Inf\"} 4",
+        "weir_viewer_latency_seconds_count 4",
+        "weir_viewer_join_seconds_count 0",
+        "weir_viewer_stalls_total 3",
+        "weir_viewer_stalled_seconds_total 4.5",
+        "weir_viewer_frames_dropped_total 60",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}: {text}");
     }

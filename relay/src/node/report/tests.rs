@@ -108,10 +108,11 @@ impl Figures {
             certificate_expires: "2026-03-01T12:34:56.789Z".parse().ok(),
             clock_offset_ms: Some(self.time(5.0)),
             clock_error_ms: Some(self.time(2.0)),
-            udp_buffers: Some(UdpBuffers { receive: 425_984, send: 425_984, wanted: 4_194_304 }),
+            udp_buffers: Some(UdpBuffers { receive: 212_992, send: 212_992, wanted: 4_194_304 }),
             seen: Some(SeenSnapshot {
                 viewers: sessions as u64,
                 latency_ms: self.spread(400.0),
+                latency_error_ms: Some(self.time(3.0)),
                 join_ms: Some(self.time(300.0)),
                 stalls: self.whole(1000),
                 stalled_ms: self.whole(1_000_000),

@@ -13,7 +13,7 @@ mod upstream;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -31,10 +31,12 @@ use transport::{Connection, Driver, DriverEvent, Error};
 use self::names::{Followed, Watched};
 use self::past::Pasts;
 use self::serve::{Served, Stream, Winding};
-use self::upstream::{Ending, Fault, Ingest};
-use super::{Mail, Node, SharedTrack, Signal, lock};
+use self::upstream::{Ending, Ingest};
+use super::viewers::Reports;
+use super::{Mail, Mailbox, Node, SharedTrack, Signal, lock};
 
 pub(super) use past::{Answer, Ask, AskedStream};
+pub(super) use upstream::Fault;
 
 /// How long we stay with a peer that said GOAWAY without saying how long.
 const GOAWAY_PATIENCE: Duration = Duration::from_secs(10);
@@ -52,6 +54,16 @@ pub(crate) struct SessionInfo {
     pub(super) since: Instant,
     pub(super) signal: Arc<Signal>,
     pub(super) state: Mutex<SessionState>,
+    /// When it looked last after what has a time: milliseconds since it began.
+    ticked: AtomicU64,
+}
+
+impl SessionInfo {
+    /// Whether nothing has made it look after what has a time.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        let ticked = Duration::from_millis(self.ticked.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.since) > ticked + TICK
+    }
 }
 
 /// The part of it that changes.
@@ -85,7 +97,8 @@ pub(super) async fn run(
     setup: Setup,
     watch: impl Watch,
 ) -> Error {
-    let (id, mail) = node.new_session();
+    let id = SessionId(node.next_session.fetch_add(1, Ordering::Relaxed));
+    let (mailbox, mail) = node.open_mailbox(id);
     let remote = connection.remote_address();
     let info = Arc::new(SessionInfo {
         id,
@@ -98,6 +111,7 @@ pub(super) async fn run(
             queued: 0,
             behind: Duration::ZERO,
         }),
+        ticked: AtomicU64::new(0),
     });
     lock(&node.sessions).insert(id, Arc::clone(&info));
     let setup = Setup {
@@ -112,9 +126,6 @@ pub(super) async fn run(
         },
         ..setup
     };
-    let (fault, faults) = mpsc::unbounded_channel();
-    let (answer, answers) = mpsc::unbounded_channel();
-    let (delivered, deliveries) = mpsc::unbounded_channel();
     let mut session = Session {
         driver: Driver::new(connection, setup, node.config.limits),
         outbox: Outbox::new(node.policy()),
@@ -124,18 +135,13 @@ pub(super) async fn run(
         signal: Arc::clone(&info.signal),
         info,
         mail,
-        fault,
-        faults,
-        answer,
-        answers,
+        mailbox,
         tracks: HashMap::new(),
         streams: HashMap::new(),
         winding: Vec::new(),
         written: 0,
         unsent_limit: 0,
         opening: false,
-        delivered,
-        deliveries,
         served: HashMap::new(),
         done: Vec::new(),
         upstream: HashMap::new(),
@@ -149,7 +155,7 @@ pub(super) async fn run(
         namespaces: None,
         pasts: Pasts::default(),
         asked: HashMap::new(),
-        tick: Box::pin(tokio::time::sleep(TICK)),
+        reports: Reports::new(Arc::clone(&node), Instant::now()),
         // At the first poll.
         tick_due: Instant::now(),
         ticks: 0,
@@ -175,12 +181,8 @@ struct Session {
     info: Arc<SessionInfo>,
     signal: Arc<Signal>,
     mail: mpsc::UnboundedReceiver<Mail>,
-    /// What tasks that read this peer's streams found wrong.
-    fault: mpsc::UnboundedSender<Fault>,
-    faults: mpsc::UnboundedReceiver<Fault>,
-    /// What tasks that look for this peer's answers found.
-    answer: mpsc::UnboundedSender<Answer>,
-    answers: mpsc::UnboundedReceiver<Answer>,
+    /// The other end of it, for tasks.
+    mailbox: Mailbox,
     /// Tracks we send from.
     tracks: HashMap<TrackId, Arc<SharedTrack>>,
     streams: HashMap<StreamKey, Stream>,
@@ -191,9 +193,6 @@ struct Session {
     unsent_limit: u64,
     /// Some of them may be opened now.
     opening: bool,
-    /// Streams whose last byte the peer has, of those for which that matters.
-    delivered: mpsc::UnboundedSender<StreamKey>,
-    deliveries: mpsc::UnboundedReceiver<StreamKey>,
     /// The peer's subscriptions, and ours by PUBLISH.
     served: HashMap<RequestId, Served>,
     /// Those of them that PUBLISH_DONE ended just now.
@@ -220,7 +219,8 @@ struct Session {
     pasts: Pasts,
     /// What other sessions asked the peer through us.
     asked: HashMap<RequestId, mpsc::UnboundedSender<AskedStream>>,
-    tick: Pin<Box<tokio::time::Sleep>>,
+    /// What its viewer saw.
+    reports: Reports,
     tick_due: Instant,
     ticks: u32,
     expiry: Option<(Instant, Pin<Box<tokio::time::Sleep>>)>,
@@ -262,23 +262,18 @@ impl Session {
     /// Does what others want of this session. `true`: the peer was told something.
     fn poll_commands(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Error> {
         let mut said = self.leave(now);
-        while let Poll::Ready(Some(fault)) = self.faults.poll_recv(cx) {
-            self.handle_fault(fault, now);
-            said = true;
-        }
         while let Poll::Ready(Some(mail)) = self.mail.poll_recv(cx) {
             match mail {
                 Mail::Route(action) => self.carry_out(action)?,
                 Mail::Ask(ask) => self.pass_on(*ask),
+                Mail::Answer(answer) => self.respond(answer.request, answer.response)?,
+                Mail::Fault(fault) => self.handle_fault(*fault, now),
+                Mail::Delivered(stream) => {
+                    self.handle_delivered(stream);
+                    continue;
+                }
             }
             said = true;
-        }
-        while let Poll::Ready(Some(answer)) = self.answers.poll_recv(cx) {
-            self.handle_answer(answer)?;
-            said = true;
-        }
-        while let Poll::Ready(Some(stream)) = self.deliveries.poll_recv(cx) {
-            self.handle_delivered(stream);
         }
         Ok(said | self.pump(cx, now)?)
     }
@@ -299,7 +294,6 @@ impl Session {
     /// `true`: the session may end, all it gave us is had elsewhere.
     fn poll_timers(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         self.end_late(now);
-        // Its waker stands until it is due: polling it at every wake would be for nothing.
         if now >= self.tick_due && self.poll_tick(cx, now) {
             return true;
         }
@@ -320,10 +314,8 @@ impl Session {
     fn poll_tick(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         self.tick_due = now + TICK;
         self.ticks = self.ticks.wrapping_add(1);
-        self.tick.as_mut().reset(self.tick_due.into());
-        if self.tick.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
+        let age = now.saturating_duration_since(self.info.since);
+        self.info.ticked.store(age.as_millis() as u64, Ordering::Relaxed);
         let connection = self.driver.connection();
         self.unsent_limit = connection.limit_unsent(connection.path_stats().cwnd);
         self.end_winding(now);
@@ -343,15 +335,19 @@ impl Session {
     }
 
     fn publish_figures(&mut self, now: Instant) {
-        for (id, bytes) in self.outbox.take_track_bytes().collect::<Vec<_>>() {
-            if let Some(track) = self.tracks.get(&id) {
-                track.bytes_out.fetch_add(bytes, Ordering::Relaxed);
-            }
-        }
         let guards: HashMap<_, _> =
             self.tracks.iter().map(|(id, track)| (*id, track.read())).collect();
-        let (queued, behind) = self.outbox.backlog(|id| guards.get(&id).map(|guard| &**guard), now);
+        let held = |id: TrackId| guards.get(&id).map(|guard| &**guard);
+        let (queued, behind) = self.outbox.backlog(held, now);
+        let books: Vec<_> = self.outbox.take_track_books(held).collect();
         drop(guards);
+        for (id, books) in books {
+            // It may have been unsubscribed from meanwhile.
+            let track = self.tracks.get(&id).cloned().or_else(|| self.node.track(id));
+            if let Some(track) = track {
+                lock(&track.figures).absorb(&books);
+            }
+        }
         let mut state = lock(&self.info.state);
         state.books = self.outbox.books().clone();
         (state.queued, state.behind) = (queued, behind);
@@ -422,7 +418,7 @@ impl Session {
             RouteAction::Accept(_, request, track) => self.accept(request, track),
             RouteAction::Reject(_, request, error) => {
                 self.served.remove(&request);
-                self.pasts.refuse_waiting(request, &error, &self.answer);
+                self.pasts.refuse_waiting(request, &error, &self.mailbox);
                 self.respond(request, Response::Error(error))
             }
             RouteAction::End(_, request, _, code) => {
@@ -496,6 +492,7 @@ impl Session {
             self.driver.connection().allow_streams(PUBLISHER_STREAMS);
         }
         self.watch.ready(setup);
+        self.node.clocks.meet(self.id, self.peer, setup);
         let (id, peer) = (self.id, self.peer);
         self.node.route(|router, now| router.handle_session(id, peer, now));
         if peer == Peer::Uplink {
@@ -583,6 +580,9 @@ impl Session {
             self.handle_offer_response(id, response);
         } else if self.asked.contains_key(&id) {
             self.handle_asked_response(id, response);
+        } else if self.reports.is(id) {
+            // PUBLISH_DONE.
+            self.reports.end();
         } else {
             self.handle_names_response(id, response);
         }
@@ -596,6 +596,8 @@ impl Session {
             self.break_upstream(id);
         } else if let Some(asker) = self.asked.get(&id) {
             let _ = asker.send(AskedStream::Ended(code));
+        } else if self.reports.is(id) {
+            self.reports.end();
         } else if !self.pasts.cancel(id) {
             self.end_names(id);
         }
@@ -616,6 +618,7 @@ impl Session {
         self.node.totals.absorb(self.outbox.books());
         lock(&self.node.sessions).remove(&self.id);
         lock(&self.node.mailboxes).remove(&self.id);
+        self.node.clocks.part(self.id);
         let id = self.id;
         self.node.route(|router, now| router.handle_session_closed(id, now));
         self.driver.connection().close(SessionCode::NO_ERROR, "");

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU8;
 use bytes::Bytes;
 use moqt::{Fetch, FetchRange, FullTrackName, GroupOrder, LocationRange, RequestOk, TrackStatus};
 use transport::RecvStream;
+use transport::clock::Asked;
 
 use super::super::fetch;
 use super::serve::DEFAULT_PRIORITY;
@@ -39,6 +40,13 @@ pub(in super::super) struct Answer {
     pub(in super::super) response: Response,
 }
 
+impl Answer {
+    /// Tells the session, unless it is over.
+    pub(in super::super) fn give(self, mailbox: &Mailbox) {
+        let _ = mailbox.send(Mail::Answer(Box::new(self)));
+    }
+}
+
 /// What of the past is being sent, or waits for its subscription.
 #[derive(Default)]
 pub(super) struct Pasts {
@@ -61,12 +69,12 @@ impl Pasts {
         &mut self,
         subscription: RequestId,
         error: &RequestError,
-        answer: &mpsc::UnboundedSender<Answer>,
+        mailbox: &Mailbox,
     ) {
         for backfill in self.waiting.remove(&subscription).unwrap_or_default() {
             if backfill.answer {
                 let response = Response::Error(error.clone());
-                let _ = answer.send(Answer { request: backfill.stream, response });
+                Answer { request: backfill.stream, response }.give(mailbox);
             }
         }
     }
@@ -154,7 +162,7 @@ impl Session {
                 };
                 let error = RequestError::new(RequestErrorCode::INVALID_RANGE, reason);
                 let response = Response::Error(error);
-                let _ = self.answer.send(Answer { request: backfill.stream, response });
+                Answer { request: backfill.stream, response }.give(&self.mailbox);
             }
             return;
         };
@@ -185,7 +193,7 @@ impl Session {
             node: Arc::clone(&self.node),
             session: self.id,
             connection: self.driver.connection().clone(),
-            answer: self.answer.clone(),
+            mailbox: self.mailbox.clone(),
             answered: false,
             request,
             name,
@@ -206,6 +214,11 @@ impl Session {
     /// "TRACK_STATUS": what is known here, or what a publisher says.
     pub(super) fn begin_status(&mut self, id: RequestId, status: TrackStatus) {
         let TrackStatus { track: name, .. } = status;
+        if let Some(asked) = Asked::of(&name) {
+            let response = self.node.clocks.answer(self.id, &asked);
+            Answer { request: id, response }.give(&self.mailbox);
+            return;
+        }
         let live = lock(&self.node.router).live_track(&name);
         if let Some(track) = live.and_then(|track| self.node.track(track)) {
             let state = track.read();
@@ -213,21 +226,16 @@ impl Session {
             let properties = state.properties().clone();
             let parameters = Parameters { largest_object, ..Parameters::default() };
             let response = Response::Ok(RequestOk { parameters, properties });
-            let _ = self.answer.send(Answer { request: id, response });
+            Answer { request: id, response }.give(&self.mailbox);
             return;
         }
-        let (node, session, answer) = (Arc::clone(&self.node), self.id, self.answer.clone());
+        let (node, session, mailbox) = (Arc::clone(&self.node), self.id, self.mailbox.clone());
         let task = tokio::spawn(async move {
             let response = fetch::status(&node, session, name).await;
-            let _ = answer.send(Answer { request: id, response });
+            Answer { request: id, response }.give(&mailbox);
         });
         let (priority, task) = (Arc::default(), task.abort_handle());
         self.pasts.running.insert(id, Running { fill_of: None, priority, task });
-    }
-
-    /// A task found what to answer.
-    pub(super) fn handle_answer(&mut self, answer: Answer) -> Result<(), Error> {
-        self.respond(answer.request, answer.response)
     }
 
     // ---- we ask the peer, for another session ----

@@ -106,7 +106,7 @@ impl Session {
             self.node.route(|router, _| router.handle_unsubscribe(self.id, request, id));
             let reason = format!("group {end_group} is over: {largest} was published, use FETCH");
             let error = RequestError::new(RequestErrorCode::INVALID_RANGE, reason);
-            self.pasts.refuse_waiting(request, &error, &self.answer);
+            self.pasts.refuse_waiting(request, &error, &self.mailbox);
             return self.respond(request, Response::Error(error));
         }
         served.track = Some(id);
@@ -394,11 +394,11 @@ impl Session {
             return;
         }
         let (reset, late) = oneshot::channel();
-        let delivered = self.delivered.clone();
+        let mailbox = self.mailbox.clone();
         tokio::spawn(async move {
             tokio::select! {
                 _ = stream.stopped() => {
-                    let _ = delivered.send(key);
+                    let _ = mailbox.send(Mail::Delivered(key));
                 }
                 Ok(code) = late => stream.reset(code),
             }

@@ -10,6 +10,7 @@ use relay_core::{FeedId, TrackError, Upstream};
 use transport::RecvStream;
 
 use super::super::ingest;
+use super::super::viewers::is_report;
 use super::*;
 
 /// How long streams may come after PUBLISH_DONE. A count that is never reached, because one was
@@ -32,7 +33,7 @@ pub(super) struct Ending {
 }
 
 /// Something wrong in what the peer sends for a track.
-pub(super) struct Fault {
+pub(in super::super) struct Fault {
     track: TrackId,
     error: TrackError,
 }
@@ -92,6 +93,10 @@ impl Session {
 
     /// The peer publishes a track to us.
     pub(super) fn handle_publish(&mut self, id: RequestId, publish: Publish) -> Result<(), Error> {
+        if self.peer == Peer::Client && is_report(&publish.track) {
+            let answer = self.reports.begin(id);
+            return self.respond(id, answer);
+        }
         let Publish { track: name, parameters, properties, .. } = publish;
         let session = self.id;
         let node = Arc::clone(&self.node);
@@ -176,6 +181,9 @@ impl Session {
         head: Bytes,
         mut stream: RecvStream,
     ) {
+        if self.reports.is(request) {
+            return self.reports.handle_subgroup(header, head, stream, Instant::now());
+        }
         self.count_stream(request);
         let track = self.upstream.get(&request).and_then(|id| self.node.track(*id));
         let Some(track) = track else { return };
@@ -191,10 +199,10 @@ impl Session {
             }
         };
         let ingest = ingest::run(Arc::clone(&self.node), track, feed, head, stream);
-        let fault = self.fault.clone();
+        let mailbox = self.mailbox.clone();
         let task = tokio::spawn(async move {
             if let Err(error) = ingest.await {
-                let _ = fault.send(Fault { track: id, error });
+                let _ = mailbox.send(Mail::Fault(Box::new(Fault { track: id, error })));
             }
         });
         self.ingests.retain(|ingest| !ingest.task.is_finished());

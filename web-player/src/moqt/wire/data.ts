@@ -1,6 +1,6 @@
 /** Subgroup streams and object datagrams ("Data Streams and Datagrams"). */
 
-import { ByteReader, concat, EndOfBytes } from "../bytes";
+import { ByteReader, ByteWriter, concat, EndOfBytes } from "../bytes";
 import type { SubgroupParser } from "../codec";
 import { protocolViolation } from "../errors";
 import type { MoqtObject, ObjectDatagram, ObjectStatus, SubgroupHeader } from "../model";
@@ -205,6 +205,17 @@ export class Subgroup implements SubgroupParser {
     if (first.byteLength === length) this.#chunks.shift();
     else this.#chunks[0] = first.subarray(length);
   }
+}
+
+/** A whole group as one stream: one object, in subgroup 0, with the track's priority and no properties. */
+export function encodeGroup(trackAlias: bigint, group: bigint, payload: Uint8Array): Uint8Array<ArrayBuffer> {
+  const { SHAPE, END_OF_GROUP, DEFAULT_PRIORITY, FIRST_OBJECT } = SubgroupBit;
+  const out = new ByteWriter().vi64(SHAPE | END_OF_GROUP | DEFAULT_PRIORITY | FIRST_OBJECT);
+  out.vi64(trackAlias).vi64(group);
+  out.vi64(0).lengthPrefixed(payload);
+  // Without a payload there is a status instead.
+  if (payload.byteLength === 0) out.vi64(0);
+  return out.finish();
 }
 
 /** Undefined: a padding datagram, to be discarded. */

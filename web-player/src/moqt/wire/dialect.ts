@@ -7,7 +7,7 @@ import { ByteReader, ByteWriter, EndOfBytes } from "../bytes";
 import type { Codec, UniStreamKind } from "../codec";
 import { protocolViolation } from "../errors";
 import type { Message } from "../model";
-import { decodeDatagram, isSubgroupType, Subgroup } from "./data";
+import { decodeDatagram, encodeGroup, isSubgroupType, Subgroup } from "./data";
 import { decodePayload, encodePayload, MessageType, typeOf } from "./messages";
 import type { ParameterRow } from "./parameters";
 
@@ -26,6 +26,8 @@ export interface Dialect {
   readonly goAwayNamesRequest: boolean;
   /** The publisher may tell that it changed a subscription by itself. */
   readonly hasStateNotify: boolean;
+  /** PUBLISH_OK is a REQUEST_OK that may come under a type of its own. */
+  readonly hasPublishOk: boolean;
 }
 
 function encodeMessage(dialect: Dialect, message: Message): Uint8Array<ArrayBuffer> {
@@ -67,6 +69,7 @@ export function codecOf(dialect: Dialect): Codec {
     },
     uniStreamKind,
     subgroupParser: () => new Subgroup(),
+    encodeGroup,
     decodeDatagram,
   };
 }

@@ -15,7 +15,10 @@ export const MessageType = {
   REQUEST_ERROR: 0x5,
   REQUEST_OK: 0x7,
   PUBLISH_DONE: 0xb,
+  TRACK_STATUS: 0xd,
   GOAWAY: 0x10,
+  PUBLISH: 0x1d,
+  PUBLISH_OK: 0x1e,
   PUBLISH_STATE_NOTIFY: 0x22,
   SETUP: 0x2f00,
 } as const;
@@ -23,9 +26,7 @@ export const MessageType = {
 /** First messages of request streams that a player has no answer for but "not supported". */
 const foreignRequests: ReadonlyMap<bigint, string> = new Map([
   [0x6n, "PUBLISH_NAMESPACE"],
-  [0xdn, "TRACK_STATUS"],
   [0x16n, "FETCH"],
-  [0x1dn, "PUBLISH"],
   [0x50n, "SUBSCRIBE_NAMESPACE"],
   [0x51n, "SUBSCRIBE_TRACKS"],
 ]);
@@ -55,6 +56,10 @@ export function typeOf(message: Message): number {
       return MessageType.REQUEST_OK;
     case "request-error":
       return MessageType.REQUEST_ERROR;
+    case "track-status":
+      return MessageType.TRACK_STATUS;
+    case "publish":
+      return MessageType.PUBLISH;
     case "publish-done":
       return MessageType.PUBLISH_DONE;
     case "publish-state-notify":
@@ -119,6 +124,11 @@ export function decodePayload(
   onControlStream: boolean,
 ): Message {
   const parametersOf = (kind: Message["kind"]) => readParameters(dialect.parameters, input, kind);
+  const requestOk = (): Message => ({
+    kind: "request-ok",
+    parameters: parametersOf("request-ok"),
+    trackProperties: readTrackProperties(input),
+  });
   switch (type) {
     case BigInt(MessageType.SETUP): {
       const option = readSetupOptions(dialect, input).find(({ type }) => type === MOQT_IMPLEMENTATION);
@@ -154,14 +164,29 @@ export function decodePayload(
         requestId: input.u64(),
         parameters: parametersOf("request-update"),
       };
+    case BigInt(MessageType.PUBLISH_OK):
+      if (!dialect.hasPublishOk) break;
+      return requestOk();
     case BigInt(MessageType.REQUEST_OK):
-      return {
-        kind: "request-ok",
-        parameters: parametersOf("request-ok"),
-        trackProperties: readTrackProperties(input),
-      };
+      return requestOk();
     case BigInt(MessageType.REQUEST_ERROR):
       return readRequestError(input);
+    case BigInt(MessageType.TRACK_STATUS):
+      return {
+        kind: "track-status",
+        requestId: input.u64(),
+        track: readFullTrackName(input),
+        parameters: parametersOf("track-status"),
+      };
+    case BigInt(MessageType.PUBLISH):
+      return {
+        kind: "publish",
+        requestId: input.u64(),
+        track: readFullTrackName(input),
+        trackAlias: input.u64(),
+        parameters: parametersOf("publish"),
+        trackProperties: readTrackProperties(input),
+      };
     case BigInt(MessageType.PUBLISH_DONE):
       return {
         kind: "publish-done",
@@ -194,6 +219,7 @@ export function encodePayload({ parameters: rows }: Dialect, message: Message): 
       if (message.requestId !== undefined) out.vi64(message.requestId);
       break;
     case "subscribe":
+    case "track-status":
       out.vi64(message.requestId);
       writeFullTrackName(out, message.track);
       writeParameters(rows, out, message.parameters);
@@ -220,6 +246,13 @@ export function encodePayload({ parameters: rows }: Dialect, message: Message): 
         out.lengthPrefixed(utf8.encode(message.redirect.connectUri));
         writeFullTrackName(out, message.redirect.track);
       }
+      break;
+    case "publish":
+      out.vi64(message.requestId);
+      writeFullTrackName(out, message.track);
+      out.vi64(message.trackAlias);
+      writeParameters(rows, out, message.parameters);
+      out.bytes(writeProperties(message.trackProperties));
       break;
     case "publish-done":
       out.vi64(message.code).vi64(message.streamCount).lengthPrefixed(utf8.encode(message.reason));
