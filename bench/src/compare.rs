@@ -7,9 +7,10 @@
 
 mod servers;
 mod table;
+mod trials;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clap::Args;
@@ -22,12 +23,12 @@ use crate::load::{Media, Report};
 /// p99 up to which a viewer counts as served, milliseconds.
 const SERVED_P99_MS: f64 = 100.0;
 /// Viewers on one core that are tried one after another.
-const LADDER: [usize; 10] = [200, 300, 400, 500, 600, 700, 800, 900, 1000, 1200];
+const LADDER: [usize; 12] = [200, 300, 400, 500, 600, 700, 800, 900, 1000, 1100, 1200, 1300];
 
 /// What to compare.
 #[derive(Args, Clone, Debug)]
 pub struct CompareOptions {
-    /// One short round and no search for the most viewers.
+    /// One short round, no search for the most viewers, no trials of the relay alone.
     #[arg(long)]
     pub quick: bool,
     /// How often each load is put on each server.
@@ -72,6 +73,10 @@ pub enum CompareError {
 }
 
 impl CompareError {
+    fn odd(reason: &str) -> Self {
+        Self::Load { server: Kind::Weir.name(), reason: reason.to_owned() }
+    }
+
     fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         |error| Self::System { what: what.into(), error }
     }
@@ -141,6 +146,7 @@ pub fn run(options: &CompareOptions, mut say: impl FnMut(&str)) -> Result<Outcom
             let most = bench.most_viewers(*kind, &loads[0], seconds.min(8.0), &mut say)?;
             outcome.set_most(*kind, most);
         }
+        outcome.set_trials(trials::run(&bench, seconds, &mut say)?);
     }
     Ok(outcome)
 }
@@ -157,29 +163,54 @@ struct Bench {
 impl Bench {
     /// One server, started afresh, under one load.
     fn measure(&self, kind: Kind, load: &Load, seconds: f64) -> Result<Report, CompareError> {
-        let program = kind.program(&self.own, &self.programs, self.peers.as_deref());
-        let program = program.expect("those without one were left out");
-        let mut command = self.pinning.command(0, &program);
+        let mut command = self.pinning.command("0", &self.program(kind));
         let server = Server::start(kind, &mut command, &self.scratch.0, &load.media)?;
-        let json = self.scratch.0.join("report.json");
-        let mut command = self.pinning.command(1, &self.own);
+        let Media { size, rate, group, .. } = &load.media;
+        let arguments = format!(
+            "--viewers {} --size {size} --rate {rate} --group {group} --seconds {seconds}",
+            load.viewers
+        );
+        let (mut command, report) = self.load_command(&server, &arguments, "report.json");
+        self.finish(kind, command.spawn(), &report)
+    }
+
+    /// A server's program; those without one were left out.
+    fn program(&self, kind: Kind) -> PathBuf {
+        let program = kind.program(&self.own, &self.programs, self.peers.as_deref());
+        program.expect("those without one were left out")
+    }
+
+    /// A load as on the command line, with `+` for blanks in values, and where its report goes.
+    fn load_command(&self, server: &Server, arguments: &str, report: &str) -> (Command, PathBuf) {
+        let report = self.scratch.0.join(report);
+        let mut command = self.pinning.command("1", &self.own);
         command
             .arg("load")
             .args(["--relay", server.url.as_str(), "--pid", &server.pid().to_string()])
-            .args(["--viewers", &load.viewers.to_string(), "--size", &load.media.size.to_string()])
-            .args(["--rate", &load.media.rate.to_string()])
-            .args(["--group", &load.media.group.to_string(), "--seconds", &seconds.to_string()])
+            .args(arguments.split(' ').map(|argument| argument.replace('+', " ")))
             .args(server.load_arguments())
             .arg("--json")
-            .arg(&json)
+            .arg(&report)
             .stdin(Stdio::null())
-            .stdout(Stdio::null());
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        (command, report)
+    }
+
+    /// Waits for a load and reads its report.
+    fn finish(
+        &self,
+        kind: Kind,
+        load: std::io::Result<Child>,
+        report: &Path,
+    ) -> Result<Report, CompareError> {
         let failed = |reason: String| CompareError::Load { server: kind.name(), reason };
-        let done = command.output().map_err(CompareError::system("weir-bench load"))?;
+        let done = load.and_then(Child::wait_with_output);
+        let done = done.map_err(CompareError::system("weir-bench load"))?;
         if !done.status.success() {
             return Err(failed(String::from_utf8_lossy(&done.stderr).into_owned()));
         }
-        let text = std::fs::read(&json).map_err(CompareError::system("the load's report"))?;
+        let text = std::fs::read(report).map_err(CompareError::system("the load's report"))?;
         serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))
     }
 
@@ -261,13 +292,13 @@ impl Pinning {
         format!("{cores}; {priority}")
     }
 
-    fn command(self, core: usize, program: &Path) -> Command {
+    fn command(self, cores: &str, program: &Path) -> Command {
         let mut words: Vec<String> = Vec::new();
         if self.real_time {
             words.extend(["chrt", "-r", "5"].map(ToOwned::to_owned));
         }
         if self.cores {
-            words.extend(["taskset".to_owned(), "-c".to_owned(), core.to_string()]);
+            words.extend(["taskset", "-c", cores].map(ToOwned::to_owned));
         }
         match words.split_first() {
             Some((first, rest)) => {
@@ -297,6 +328,9 @@ impl Drop for Scratch {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
+
+/// How long a load runs before another is put on beside it.
+const START_BESIDE: Duration = Duration::from_secs(4);
 
 /// How long a server may take until it listens.
 const START: Duration = Duration::from_secs(15);

@@ -109,7 +109,8 @@ impl Server {
             }
             Kind::Weir => {
                 command.args(["--listen", &listen.to_string(), "--http", "127.0.0.1:0"]);
-                command.args(["--admin", &admin.to_string(), "--node", "bench"]);
+                let node = format!("bench-{}", listen.port());
+                command.args(["--admin", &admin.to_string(), "--node", &node]);
                 command.arg("--state-dir").arg(scratch.join("relay"));
                 command.env("WEIR_TRUST_DIR", scratch.join("trust"));
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::trials;
 use super::{Kind, Load, Most};
 use crate::load::{Report, Tally};
 
@@ -15,6 +16,7 @@ pub struct Outcome {
     /// By load, in the order in which they were put on, and server.
     loads: Vec<(Load, BTreeMap<Kind, Vec<Report>>)>,
     most: BTreeMap<Kind, Most>,
+    trials: Vec<trials::Row>,
 }
 
 /// The medians of a server under a load.
@@ -65,7 +67,14 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 impl Outcome {
     pub(super) fn new(pinning: String, rounds: usize, seconds: f64) -> Self {
-        Self { pinning, rounds, seconds, loads: Vec::new(), most: BTreeMap::new() }
+        Self {
+            pinning,
+            rounds,
+            seconds,
+            loads: Vec::new(),
+            most: BTreeMap::new(),
+            trials: Vec::new(),
+        }
     }
 
     pub(super) fn add(&mut self, kind: Kind, load: &Load, report: Report) {
@@ -82,6 +91,10 @@ impl Outcome {
 
     pub(super) fn set_most(&mut self, kind: Kind, most: Most) {
         self.most.insert(kind, most);
+    }
+
+    pub(super) fn set_trials(&mut self, trials: Vec<trials::Row>) {
+        self.trials = trials;
     }
 
     /// All of it as a page.
@@ -112,6 +125,14 @@ impl Outcome {
         }
         if !self.most.is_empty() {
             self.write_most(&mut text);
+        }
+        if !self.trials.is_empty() {
+            text.push_str(
+                "\n## The relay alone\n\n\
+                 Each line is one run of `weir-bench load` with `--relay` and `--pid` (a `+` stands for a blank).\n\n\
+                 | load | figures | goal |\n|---|---|---|\n",
+            );
+            text.extend(self.trials.iter().map(trials::Row::line));
         }
         text
     }

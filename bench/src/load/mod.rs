@@ -77,8 +77,8 @@ pub async fn run(options: Options) -> Result<Report, LoadError> {
     load.publish()?;
     let before = load.sample()?;
     load.join().await;
-    load.join_victims().await?;
     tokio::time::sleep(Duration::from_secs_f64(load.options.settle)).await;
+    load.join_victims().await?;
     load.measure(before).await
 }
 
@@ -349,7 +349,7 @@ impl Load {
             // Who left early was owed what it had time to get.
             let left = account.left - (self.options.drain * 1e6) as Micros;
             let windows = [from..until.min(left), 0..left];
-            targets[at].add(&account, &self.ledgers, &windows);
+            targets[at].add(&account, &self.ledgers, &windows, self.options.media.tracks());
         }
         for ((target, join), errors) in targets.iter_mut().zip(&joins).zip(errors) {
             target.join = Percentiles::of(join);
@@ -408,6 +408,7 @@ impl Target {
         account: &Account,
         ledgers: &[Arc<Ledger>],
         windows: &[std::ops::Range<Micros>; 2],
+        tracks: usize,
     ) {
         self.viewers += 1;
         self.broken += u64::from(account.error.is_some());
@@ -420,7 +421,12 @@ impl Target {
             let since = track.accepted.unwrap_or(account.dialled);
             let ledger = &ledgers[track.ledger];
             let [measured, whole] = windows.clone();
-            self.measured += track.books.settle(ledger, since, measured);
+            let came = track.books.settle(ledger, since, measured);
+            self.measured += came;
+            // Ledgers are in the order of a broadcast's tracks, audio after video.
+            if track.ledger % tracks == 1 {
+                self.audio += came;
+            }
             self.whole += track.books.settle(ledger, since, whole);
             self.arrived += track.books.arrived;
             self.duplicates += track.books.duplicates;

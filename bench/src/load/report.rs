@@ -45,6 +45,9 @@ pub struct Target {
     pub broken: u64,
     /// What was published inside the measured time, and what came of it.
     pub measured: Tally,
+    /// The audio of it.
+    #[serde(default)]
+    pub audio: Tally,
     /// What was published in all while they were there, and what came of it.
     pub whole: Tally,
     /// Whole objects that came in all, those of groups begun before the subscription included.
@@ -112,6 +115,8 @@ pub struct Cost {
     pub threads: Vec<f64>,
     /// Resident memory before the first viewer, bytes.
     pub rss_before: u64,
+    /// When measuring began.
+    pub rss_from: u64,
     /// The largest seen while measuring.
     pub rss_peak: u64,
     /// The last while measuring.
@@ -148,6 +153,7 @@ impl Cost {
             cpu_s_per_gib: cpu_s / (bytes as f64 / GIB),
             threads: until.threads_since(from).into_iter().filter(|cpu| *cpu > 0.0).collect(),
             rss_before: before.rss,
+            rss_from: from.rss,
             rss_peak: *rss_peak,
             rss_with_viewers: until.rss,
             rss_after: after.rss,

@@ -1,0 +1,287 @@
+//! What is asked of the relay alone: more workers, a tree, churn, slow and vanishing viewers, large
+//! objects, crowds.
+//!
+//! Each trial is a row: what was done, what came of it, and what should.
+
+use super::{Bench, CompareError, Kind, Server};
+use crate::load::{Media, Report, Target};
+
+/// A row of the table.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// What was done.
+    what: String,
+    /// What came of it.
+    figures: String,
+    /// What should, where that is a number.
+    goal: &'static str,
+}
+
+impl Row {
+    pub(super) fn line(&self) -> String {
+        let Self { what, figures, goal } = self;
+        format!("| {what} | {figures} | {goal} |\n")
+    }
+}
+
+type Trial = fn(&Bench, f64) -> Result<Row, CompareError>;
+
+/// Arguments of `weir-bench load` for 5 Mbit/s.
+const VIDEO: &str = "--size 20800 --rate 30 --group 60";
+/// Waits until the cache has the half minute that it keeps: it grows until then.
+const FILLED: &str = "--settle 35";
+/// Cores that servers get.
+const SERVER: &str = "0";
+const BOTH: &str = "0,1";
+
+/// Runs all of them; `say` hears each row.
+pub(super) fn run(
+    bench: &Bench,
+    seconds: f64,
+    mut say: impl FnMut(&str),
+) -> Result<Vec<Row>, CompareError> {
+    let trials: [Trial; 9] = [
+        two_workers,
+        one_hop,
+        churn,
+        endless_group,
+        vanishing_viewers,
+        thin_line,
+        slow_tenth,
+        large_objects,
+        a_thousand_join,
+    ];
+    let mut rows = Vec::new();
+    for trial in trials {
+        let row = trial(bench, seconds)?;
+        say(row.line().trim_end());
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+fn two_workers(bench: &Bench, seconds: f64) -> Result<Row, CompareError> {
+    let load = format!("--viewers 200 {VIDEO} --seconds {seconds}");
+    let one = bench.load(&bench.weir(SERVER, &[])?, &load)?;
+    let two = bench.load(&bench.weir(BOTH, &["--workers", "2"])?, &load)?;
+    let cost = |report: &Report| report.relay.as_ref().map_or(f64::NAN, |c| c.cpu_s_per_gib);
+    let shares: Vec<f64> =
+        two.relay.iter().flat_map(|c| c.threads.iter().copied()).take(2).collect();
+    let spread = match shares[..] {
+        [first, second] => {
+            format!("{:.2} and {:.2} cores", first / two.seconds, second / two.seconds)
+        }
+        _ => "one worker had all of it".to_owned(),
+    };
+    Ok(Row {
+        what: format!("two workers, the load on the same two cores: `{load}`"),
+        figures: format!(
+            "{spread}; {:.2} CPU-s/GiB, with one worker {:.2}: {:.2} ×",
+            cost(&two),
+            cost(&one),
+            cost(&two) / cost(&one)
+        ),
+        goal: "each within 20 % of the other; at most 1.1 ×",
+    })
+}
+
+fn one_hop(bench: &Bench, seconds: f64) -> Result<Row, CompareError> {
+    let root = bench.weir(SERVER, &[])?;
+    let edge = bench.weir(SERVER, &["--upstream", root.url.as_str()])?;
+    let load = format!("--viewers 20 {VIDEO} --seconds {seconds}");
+    let both = format!("{load} --relay {} --publish {}", edge.url, root.url);
+    let report = bench.load(&root, &both)?;
+    let [at_root, at_edge] = &report.targets[..] else {
+        return Err(CompareError::odd("two relays were asked for"));
+    };
+    let (near, far) = (at_root.lateness, at_edge.lateness);
+    Ok(Row {
+        what: format!("one hop more, 10 viewers on each relay: `{load}`"),
+        figures: format!(
+            "p50 {:.2} → {:.2} ms, p99 {:.2} → {:.2} ms",
+            near.p50_ms, far.p50_ms, near.p99_ms, far.p99_ms
+        ),
+        goal: "0.2 ms more at p50, less than 1 ms at p99",
+    })
+}
+
+fn churn(bench: &Bench, seconds: f64) -> Result<Row, CompareError> {
+    let seconds = seconds * 6.0;
+    let load = format!(
+        "--viewers 200 --size 4096 --rate 30 --group 60 --churn 10 {FILLED} --seconds {seconds}"
+    );
+    let report = bench.load(&bench.weir(SERVER, &[])?, &load)?;
+    Ok(Row {
+        what: format!("viewers come and go: `{load}`"),
+        figures: format!("{}; {}", memory(&report), missing(&report)),
+        goal: "memory stays as it is",
+    })
+}
+
+fn endless_group(bench: &Bench, seconds: f64) -> Result<Row, CompareError> {
+    let seconds = seconds * 6.0;
+    let load =
+        format!("--viewers 10 --size 20800 --rate 60 --group 1000000 {FILLED} --seconds {seconds}");
+    let report = bench.load(&bench.weir(SERVER, &[])?, &load)?;
+    Ok(Row {
+        what: format!(
+            "a group that never ends, measured once the cache (32 MiB) is full: `{load}`"
+        ),
+        figures: memory(&report),
+        goal: "memory stays as it is",
+    })
+}
+
+fn vanishing_viewers(bench: &Bench, _: f64) -> Result<Row, CompareError> {
+    let load = format!("--viewers 50 {VIDEO} --kill 50 {FILLED} --seconds 40");
+    let report = bench.load(&bench.weir(SERVER, &[])?, &load)?;
+    let figures = report.killed.map_or("nothing".to_owned(), |killed| {
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        format!(
+            "{:.1} MB without them, {:.1} with, {:.1} when they had been dead for 20 s",
+            mb(killed.rss_before),
+            mb(killed.rss_with),
+            mb(killed.rss_after)
+        )
+    });
+    Ok(Row {
+        what: format!("50 of 100 viewers are killed with SIGKILL: `{load}`"),
+        figures,
+        goal: "memory as without them",
+    })
+}
+
+fn thin_line(bench: &Bench, seconds: f64) -> Result<Row, CompareError> {
+    let load = format!(
+        "--viewers 4 {VIDEO} --audio --temporal --slow 1 --slow-link rate=3M+delay=10+queue=64k \
+         --drain 3 --seconds {seconds}"
+    );
+    let report = bench.load(&bench.weir(SERVER, &[])?, &load)?;
+    let Some(slow) = report.targets.last() else {
+        return Err(CompareError::odd("a slow viewer was asked for"));
+    };
+    let dropped = report.claimed.as_ref().map_or(0, |claimed| claimed.dropped_objects);
+    Ok(Row {
+        what: format!("a line of 3 Mbit/s for 5 Mbit/s with audio: `{load}`"),
+        figures: format!(
+            "audio {}; of all {} of {} objects, p99 {:.0} ms; {} missing, {dropped} counted as dropped",
+            whole(slow),
+            slow.measured.arrived,
+            slow.measured.owed,
+            slow.lateness.p99_ms,
+            report.targets.iter().map(|target| target.whole.missing()).sum::<u64>(),
+        ),
+        goal: "audio whole; late by 2 s and a group at most; as many counted as missing",
+    })
+}
+
+fn slow_tenth(bench: &Bench, seconds: f64) -> Result<Row, CompareError> {
+    let load = format!("--viewers 100 {VIDEO} --seconds {seconds}");
+    let slow = format!("{load} --slow 10 --slow-link rate=3M+delay=10+queue=64k");
+    let without = bench.load(&bench.weir(SERVER, &[])?, &load)?;
+    let with = bench.load(&bench.weir(SERVER, &[])?, &slow)?;
+    let p99 = |report: &Report| report.targets[0].lateness.p99_ms;
+    Ok(Row {
+        what: format!("one viewer in ten on a line of 3 Mbit/s: `{slow}`"),
+        figures: format!(
+            "p99 of the others {:.2} ms, without slow ones {:.2}",
+            p99(&with),
+            p99(&without)
+        ),
+        goal: "at most 10 % more",
+    })
+}
+
+fn large_objects(bench: &Bench, seconds: f64) -> Result<Row, CompareError> {
+    let load = format!("--viewers 10 --size 2M --rate 6 --group 12 --seconds {seconds}");
+    let report = bench.load(&bench.weir(SERVER, &[])?, &load)?;
+    let lateness = report.targets[0].lateness;
+    Ok(Row {
+        what: format!("100 Mbit/s in objects of 2 MiB: `{load}`"),
+        figures: format!(
+            "p50 {:.0} ms, p99 {:.0}, {}",
+            lateness.p50_ms,
+            lateness.p99_ms,
+            missing(&report)
+        ),
+        goal: "nothing missing, no stall",
+    })
+}
+
+fn a_thousand_join(bench: &Bench, seconds: f64) -> Result<Row, CompareError> {
+    let relay = bench.weir(SERVER, &[])?;
+    let load = format!("--viewers 50 --size 4096 --rate 30 --group 60 --seconds {seconds}");
+    let alone = bench.load(&relay, &load)?;
+    let crowd = "--no-publish --viewers 1000 --ramp 1000 --seconds 1";
+    let (with, crowd_report) = bench.load_beside(&relay, &load, crowd)?;
+    let (before, after, joined) =
+        (alone.targets[0].lateness, with.targets[0].lateness, &crowd_report.targets[0]);
+    Ok(Row {
+        what: format!("a thousand join within a second: `{load}`, then beside it `{crowd}`"),
+        figures: format!(
+            "{} of them without a picture; their first object after p50 {:.0}, p99 {:.0} ms; those who were \
+             there: p99 {:.2} → {:.2} ms, at most {:.0} ms, {}",
+            joined.never_joined,
+            joined.join.p50_ms,
+            joined.join.p99_ms,
+            before.p99_ms,
+            after.p99_ms,
+            after.max_ms,
+            missing(&with)
+        ),
+        goal: "nobody stalls",
+    })
+}
+
+fn memory(report: &Report) -> String {
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    report.relay.as_ref().map_or("unknown".to_owned(), |cost| {
+        format!(
+            "{:.1} MB when measuring began, {:.1} in the end, {:.1} at most",
+            mb(cost.rss_from),
+            mb(cost.rss_with_viewers),
+            mb(cost.rss_peak)
+        )
+    })
+}
+
+fn missing(report: &Report) -> String {
+    let measured = report.measured();
+    format!("{} of {} objects missing", measured.missing(), measured.owed)
+}
+
+fn whole(target: &Target) -> String {
+    format!("{} of {} objects", target.audio.arrived, target.audio.owed)
+}
+
+impl Bench {
+    /// Starts our relay on these cores.
+    fn weir(&self, cores: &str, arguments: &[&str]) -> Result<Server, CompareError> {
+        let program = self.program(Kind::Weir);
+        let mut command = self.pinning.command(cores, &program);
+        command.args(arguments);
+        let media = Media { size: 400, rate: 50.0, group: 100, audio: false, temporal: false };
+        Ok(Server::start(Kind::Weir, &mut command, &self.scratch.0, &media)?)
+    }
+
+    /// Puts a load on a relay of ours, given as on the command line with `+` for blanks in values.
+    fn load(&self, relay: &Server, arguments: &str) -> Result<Report, CompareError> {
+        let (mut command, report) = self.load_command(relay, arguments, "report.json");
+        self.finish(Kind::Weir, command.spawn(), &report)
+    }
+
+    /// The same with another load, which is put on in the midst of it.
+    fn load_beside(
+        &self,
+        relay: &Server,
+        arguments: &str,
+        beside: &str,
+    ) -> Result<(Report, Report), CompareError> {
+        let (mut command, report) = self.load_command(relay, arguments, "report.json");
+        let (mut other, other_report) = self.load_command(relay, beside, "beside.json");
+        let running = command.spawn();
+        std::thread::sleep(super::START_BESIDE);
+        let other = self.finish(Kind::Weir, other.spawn(), &other_report);
+        Ok((self.finish(Kind::Weir, running, &report)?, other?))
+    }
+}
