@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moqt::{Role, Transport, Version};
+use quinn::Runtime as _;
 use quinn::crypto::rustls::QuicClientConfig;
 use url::Url;
 use web_transport_quinn::proto::{ConnectRequest, ConnectResponse};
 
+use crate::batching::Batching;
 use crate::listener::bind;
 use crate::{ClientTls, Connection, Error, Identity, Limits, Listener};
 
@@ -172,10 +174,22 @@ impl Endpoint {
     /// in.
     pub fn serve(listener: Listener) -> Result<Self, Error> {
         let Listener { socket, server, endpoint, options } = listener;
-        let runtime = Arc::new(quinn::TokioRuntime);
+        Self::open(socket, endpoint, Some(server), options)
+    }
+
+    /// On a socket that is bound.
+    fn open(
+        socket: std::net::UdpSocket,
+        config: quinn::EndpointConfig,
+        server: Option<quinn::ServerConfig>,
+        options: Arc<EndpointOptions>,
+    ) -> Result<Self, Error> {
         let buffers = UdpBuffers::of(&socket);
-        let endpoint = quinn::Endpoint::new(endpoint, Some(server), socket, runtime)
-            .map_err(|error| Error::Setup(error.to_string()))?;
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let setup = |error: std::io::Error| Error::Setup(error.to_string());
+        let socket = Batching::new(runtime.wrap_udp_socket(socket).map_err(setup)?);
+        let endpoint = quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)
+            .map_err(setup)?;
         Ok(Self { endpoint, options, buffers })
     }
 
@@ -186,11 +200,7 @@ impl Endpoint {
             // A machine without IPv6.
             .or_else(|_| bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))
             .map_err(|error| Error::Bind { addr: any, reason: error.to_string() })?;
-        let runtime = Arc::new(quinn::TokioRuntime);
-        let buffers = UdpBuffers::of(&socket);
-        let endpoint = quinn::Endpoint::new(Default::default(), None, socket, runtime)
-            .map_err(|error| Error::Setup(error.to_string()))?;
-        Ok(Self { endpoint, options: Arc::new(options.into()), buffers })
+        Self::open(socket, Default::default(), None, Arc::new(options.into()))
     }
 
     /// The address bound.

@@ -15,6 +15,7 @@
 //! [`RecvStream`], with the draft's codes.
 
 mod backoff;
+mod batching;
 mod client_tls;
 pub mod clock;
 mod connection;
