@@ -31,7 +31,7 @@ pub struct CompareOptions {
     /// One short round, no search for the most viewers, no trials of the relay alone.
     #[arg(long)]
     pub quick: bool,
-    /// How often each load is put on each server.
+    /// How often each load is put on each server; 0: only the trials of the relay alone.
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
     /// Seconds that each measurement takes.
@@ -141,11 +141,13 @@ pub fn run(options: &CompareOptions, mut say: impl FnMut(&str)) -> Result<Outcom
             }
         }
     }
-    if !options.quick {
+    if !options.quick && rounds > 0 {
         for kind in &kinds {
             let most = bench.most_viewers(*kind, &loads[0], seconds.min(8.0), &mut say)?;
             outcome.set_most(*kind, most);
         }
+    }
+    if !options.quick {
         outcome.set_trials(trials::run(&bench, seconds, &mut say)?);
     }
     Ok(outcome)

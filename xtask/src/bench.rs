@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// How often each load is put on each server.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Seconds that each measurement takes.
+    #[arg(long, default_value_t = 6)]
+    seconds: u32,
 }
 
 /// Measures.
@@ -73,6 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         compare.arg("--peers").arg(peers.join("bin"));
     }
     compare.args(["--rounds", &options.rounds.to_string()]);
+    compare.args(["--seconds", &options.seconds.to_string()]);
     if options.quick {
         compare.arg("--quick");
     } else {

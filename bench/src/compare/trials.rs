@@ -61,7 +61,7 @@ pub(super) fn run(
 }
 
 fn two_workers(bench: &Bench, seconds: f64) -> Result<Row, CompareError> {
-    let load = format!("--viewers 200 {VIDEO} --seconds {seconds}");
+    let load = format!("--viewers 400 {VIDEO} --seconds {seconds}");
     let one = bench.load(&bench.weir(SERVER, &[])?, &load)?;
     let two = bench.load(&bench.weir(BOTH, &["--workers", "2"])?, &load)?;
     let cost = |report: &Report| report.relay.as_ref().map_or(f64::NAN, |c| c.cpu_s_per_gib);
@@ -210,6 +210,8 @@ fn large_objects(bench: &Bench, seconds: f64) -> Result<Row, CompareError> {
 
 fn a_thousand_join(bench: &Bench, seconds: f64) -> Result<Row, CompareError> {
     let relay = bench.weir(SERVER, &[])?;
+    // Long enough for those who come four seconds after its beginning.
+    let seconds = seconds.max(8.0);
     let load = format!("--viewers 50 --size 4096 --rate 30 --group 60 --seconds {seconds}");
     let alone = bench.load(&relay, &load)?;
     let crowd = "--no-publish --viewers 1000 --ramp 1000 --seconds 1";

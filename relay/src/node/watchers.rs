@@ -35,11 +35,24 @@ pub(super) struct Herald {
 /// The sessions on one worker that watch one track.
 #[derive(Default)]
 struct Crowd {
-    sessions: Mutex<HashMap<SessionId, Arc<Signal>>>,
+    sessions: Mutex<Sessions>,
     /// How many, to be known without the lock.
     count: AtomicUsize,
     /// Its herald has been told and has not done it yet.
     called: AtomicBool,
+}
+
+/// Relays have viewers of their own who wait, so they go first.
+#[derive(Default)]
+struct Sessions {
+    relays: HashMap<SessionId, Arc<Signal>>,
+    viewers: HashMap<SessionId, Arc<Signal>>,
+}
+
+impl Sessions {
+    fn len(&self) -> usize {
+        self.relays.len() + self.viewers.len()
+    }
 }
 
 /// The sessions that watch one track.
@@ -72,7 +85,8 @@ impl Herald {
 
 impl Crowd {
     fn wake(&self) {
-        for signal in lock(&self.sessions).values() {
+        let sessions = lock(&self.sessions);
+        for signal in sessions.relays.values().chain(sessions.viewers.values()) {
             signal.0.wake();
         }
     }
@@ -85,10 +99,11 @@ impl Watchers {
     }
 
     /// Adds a session of the worker that this is called on.
-    pub(super) fn insert(&self, session: SessionId, signal: Arc<Signal>) {
+    pub(super) fn insert(&self, session: SessionId, is_relay: bool, signal: Arc<Signal>) {
         let (_, crowd) = &self.by_worker[HERE.get()];
         let mut sessions = lock(&crowd.sessions);
-        sessions.insert(session, signal);
+        let kin = if is_relay { &mut sessions.relays } else { &mut sessions.viewers };
+        kin.insert(session, signal);
         crowd.count.store(sessions.len(), Ordering::SeqCst);
     }
 
@@ -96,7 +111,8 @@ impl Watchers {
     pub(super) fn remove(&self, session: SessionId) {
         let (_, crowd) = &self.by_worker[HERE.get()];
         let mut sessions = lock(&crowd.sessions);
-        sessions.remove(&session);
+        sessions.relays.remove(&session);
+        sessions.viewers.remove(&session);
         crowd.count.store(sessions.len(), Ordering::SeqCst);
     }
 

@@ -191,7 +191,8 @@ impl Session {
         let Some(served) = self.served.get(&request) else { return };
         let state = track.read();
         let wanted = self.wanted(served, &state);
-        track.watchers.insert(self.id, Arc::clone(&self.signal));
+        let is_relay = self.peer != Peer::Client;
+        track.watchers.insert(self.id, is_relay, Arc::clone(&self.signal));
         self.outbox.subscribe(request, track.id, &state, wanted);
         drop(state);
         self.tracks.insert(track.id, Arc::clone(track));
