@@ -259,7 +259,7 @@ impl Node {
             }
         };
         // Sessions themselves close those who do not leave.
-        let _ = tokio::time::timeout(LEAVE + CLOSE / 2, gone).await;
+        let _ = tokio::time::timeout(LEAVE + CLOSE, gone).await;
         over.send_replace(true);
         let _ = serving.await;
         for task in tasks {

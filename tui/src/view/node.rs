@@ -110,7 +110,9 @@ fn facts(snapshot: &NodeSnapshot, scene: &Scene<'_>, width: usize) -> Line<'stat
     let mut facts = Vec::new();
     if let Some(seen) = &snapshot.seen {
         let latency = seen.latency_ms.map_or("latency -".to_owned(), |it| {
-            format!("latency {} p95 {}", format::millis(Some(it.p50)), format::millis(Some(it.p95)))
+            let error = seen.latency_error_ms.map(|e| format!(" ±{}", format::millis(Some(e))));
+            let (p50, p95) = (format::millis(Some(it.p50)), format::millis(Some(it.p95)));
+            format!("latency {p50} p95 {p95}{}", error.unwrap_or_default())
         });
         facts.push(format!(
             "{} saw: {latency}, join {}, {}, {} lost",

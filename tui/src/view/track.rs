@@ -52,7 +52,7 @@ const TRACKS: [Column<Id, ()>; 7] = [
     column(Id::Out, "OUT", 6, 0, 0),
     column(Id::Drops, "DROPS/s", 7, 0, 4),
     column(Id::Group, "GROUPS", 6, 0, 5),
-    column(Id::Largest, "GROUP/OBJECT", 14, 0, 3),
+    column(Id::Largest, "GROUP/OBJECT", LOCATION as u16, 0, 3),
 ];
 
 const PATH: [Column<Id, ()>; 12] = [
@@ -67,9 +67,11 @@ const PATH: [Column<Id, ()>; 12] = [
     column(Id::Latency, "LATENCY", 11, 0, 2),
     column(Id::Gap, "GAP", 5, 0, 5),
     column(Id::GapP95, "p95", 5, 0, 5),
-    column(Id::Largest, "GROUP/OBJECT", 14, 0, 7),
+    column(Id::Largest, "GROUP/OBJECT", LOCATION as u16, 0, 7),
 ];
 
+/// Width of a location.
+const LOCATION: usize = 14;
 /// Least height of the part below the path, and its most.
 const DETAIL_HEIGHT: u16 = 4;
 const DETAIL_MAX: u16 = stats::MAX_GROUPS as u16 + 1;
@@ -237,11 +239,7 @@ fn cell(line: &TrackLine<'_>, id: Id) -> Cell {
             let latency = format::millis(track.latency_ms.map(|latency| latency.p50));
             Cell::plain(latency + &error.unwrap_or_default())
         }
-        Id::Largest => Cell::plain(
-            track
-                .largest
-                .map_or(format::UNKNOWN.to_owned(), |[group, object]| format!("{group}/{object}")),
-        ),
+        Id::Largest => Cell::plain(track.largest.map_or(format::UNKNOWN.to_owned(), location)),
         Id::Lag | Id::State => Cell::empty(),
     }
 }
@@ -258,5 +256,29 @@ fn lag(track: &TrackSnapshot, newest: Option<[u64; 2]>) -> Cell {
         }
         (Some(_), Some(_)) => Cell::plain("0"),
         _ => Cell::plain(format::UNKNOWN),
+    }
+}
+
+/// A location in the width of its column. Of a long group ID, such as one made of the time, the
+/// end is told: that is what moves.
+fn location([group, object]: [u64; 2]) -> String {
+    let (group, object) = (group.to_string(), format!("/{object}"));
+    let room = LOCATION.saturating_sub(object.len()).max(2);
+    match group.len().checked_sub(room - 1).filter(|_| group.len() > room) {
+        Some(hidden) => format!("~{}{object}", &group[hidden..]),
+        None => group + &object,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_of_a_long_group_id_is_in_sight() {
+        assert_eq!(location([1041, 29]), "1041/29");
+        assert_eq!(location([12_345_678_901, 29]), "12345678901/29");
+        assert_eq!(location([1_795_239_226_730, 29]), "~5239226730/29");
+        assert_eq!(location([u64::MAX, u64::MAX]).chars().next(), Some('~'));
     }
 }
