@@ -176,7 +176,7 @@ impl Node {
         let mut sessions: Vec<_> = infos
             .iter()
             .map(|info| {
-                let state = lock(&info.state).clone();
+                let state = info.state();
                 add(&mut books, &state.books);
                 session(info, &state)
             })

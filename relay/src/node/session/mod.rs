@@ -56,9 +56,21 @@ pub(crate) struct SessionInfo {
     pub(super) state: Mutex<SessionState>,
     /// When it looked last after what has a time: milliseconds since it began.
     ticked: AtomicU64,
+    /// What it has sent by now. Rates are made of these: those of its books, which come twice a
+    /// second, would put one or two updates into a second by turns.
+    bytes_out: AtomicU64,
+    objects_out: AtomicU64,
 }
 
 impl SessionInfo {
+    /// Its changing part at this moment.
+    pub(super) fn state(&self) -> SessionState {
+        let mut state = lock(&self.state).clone();
+        state.books.bytes_out = self.bytes_out.load(Ordering::Relaxed);
+        state.books.objects_out = self.objects_out.load(Ordering::Relaxed);
+        state
+    }
+
     /// Whether nothing has made it look after what has a time.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
         let ticked = Duration::from_millis(self.ticked.load(Ordering::Relaxed));
@@ -112,6 +124,8 @@ pub(super) async fn run(
             behind: Duration::ZERO,
         }),
         ticked: AtomicU64::new(0),
+        bytes_out: AtomicU64::new(0),
+        objects_out: AtomicU64::new(0),
     });
     lock(&node.sessions).insert(id, Arc::clone(&info));
     let setup = Setup {

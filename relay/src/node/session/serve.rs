@@ -321,6 +321,9 @@ impl Session {
         for request in std::mem::take(&mut self.done) {
             self.forget_served(request);
         }
+        let books = self.outbox.books();
+        self.info.bytes_out.store(books.bytes_out, Ordering::Relaxed);
+        self.info.objects_out.store(books.objects_out, Ordering::Relaxed);
         Ok(said)
     }
 
