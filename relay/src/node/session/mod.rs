@@ -10,7 +10,7 @@ mod past;
 mod serve;
 mod upstream;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -150,7 +150,7 @@ pub(super) async fn run(
         info,
         mail,
         mailbox,
-        tracks: HashMap::new(),
+        tracks: BTreeMap::new(),
         streams: HashMap::new(),
         winding: Vec::new(),
         written: 0,
@@ -197,8 +197,9 @@ struct Session {
     mail: mpsc::UnboundedReceiver<Mail>,
     /// The other end of it, for tasks.
     mailbox: Mailbox,
-    /// Tracks we send from.
-    tracks: HashMap<TrackId, Arc<SharedTrack>>,
+    /// Tracks we send from. In an order that all sessions have: where several are locked at once,
+    /// two sessions could wait for each other else.
+    tracks: BTreeMap<TrackId, Arc<SharedTrack>>,
     streams: HashMap<StreamKey, Stream>,
     /// Streams that were given up.
     winding: Vec<Winding>,

@@ -330,7 +330,7 @@ impl Session {
     fn pump_tracks(
         &mut self,
         cx: &mut Context<'_>,
-        tracks: &HashMap<TrackId, Arc<SharedTrack>>,
+        tracks: &BTreeMap<TrackId, Arc<SharedTrack>>,
         now: Instant,
     ) -> Result<bool, Error> {
         let mut said = false;
