@@ -56,6 +56,24 @@ export interface PlayerStats {
   readonly track: string | null;
 }
 
+/** What is known before anything is. */
+export const noStats: PlayerStats = {
+  transport: null,
+  protocol: null,
+  framesDecoded: 0,
+  framesRendered: 0,
+  framesDropped: 0,
+  latencyMs: null,
+  latencyErrorMs: null,
+  bufferMs: null,
+  stalls: 0,
+  stalledMs: 0,
+  joinMs: null,
+  videoBitrate: 0,
+  audioBitrate: 0,
+  track: null,
+};
+
 /** What the sound does. */
 export interface AudioStatus {
   readonly playing: boolean;

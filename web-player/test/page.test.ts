@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { PlayerStats } from "../src/bridge";
+import { noStats, type PlayerStats } from "../src/bridge";
 import { commandOf, keymap, tooltip } from "../src/element/keymap";
 import { latencyWords, noticeFor, statLines } from "../src/element/words";
 import { parseHash } from "../src/endpoint";
@@ -127,26 +127,10 @@ describe("words", () => {
   });
 
   test("statistics that are unknown are a dash", () => {
-    const unknown: PlayerStats = {
-      transport: null,
-      protocol: null,
-      framesDecoded: 0,
-      framesRendered: 0,
-      framesDropped: 0,
-      latencyMs: null,
-      latencyErrorMs: null,
-      bufferMs: null,
-      stalls: 0,
-      stalledMs: 0,
-      joinMs: null,
-      videoBitrate: 0,
-      audioBitrate: 0,
-      track: null,
-    };
-    const latency = (stats: Partial<PlayerStats>) => statLines({ ...unknown, ...stats }, "")[0];
+    const latency = (stats: Partial<PlayerStats>) => statLines({ ...noStats, ...stats }, "")[0];
     expect(latency({ latencyMs: 80.4 })).toEqual(["Latency", "80 ms"]);
     expect(latency({ latencyMs: 80.4, latencyErrorMs: 1.2 })).toEqual(["Latency", "80 ms ± 2 ms"]);
-    const lines = statLines(unknown, "");
+    const lines = statLines(noStats, "");
     expect(Object.fromEntries(lines)).toMatchObject({ Latency: "–", Transport: "–", Video: "–", Track: "–" });
   });
 });

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use moqt::{FullTrackName, IntCoding, Location, Properties, RequestId, property};
+use moqt::{FullTrackName, IntCoding, Location, RequestId};
 use relay_core::{Peer, RouteAction, SessionId, TrackId};
 use stats::clock::RemoteClock;
 use tokio::sync::mpsc;
@@ -92,11 +92,7 @@ impl Node {
     /// Somebody subscribes to our track.
     pub(super) fn begin_arrivals(&self, track: TrackId) {
         if let Some(shared) = self.track(track) {
-            let mut properties = Properties::new();
-            properties.push_int(property::DEFAULT_PUBLISHER_PRIORITY, 1);
-            let mut state = shared.write();
-            state.set_properties(properties);
-            state.handle_live(None);
+            shared.begin_own(1);
         }
         let telling = Telling { track, until: Instant::now(), group: unix_us() / 1000 };
         *lock(&self.arrivals.telling) = Some(telling);
@@ -218,11 +214,7 @@ impl Reader {
         self.relays.retain(|_, relay| {
             let wanted = now.saturating_duration_since(relay.wanted) < EXPECTED;
             if !wanted {
-                let request = relay.request;
-                node.route(|router, _| match &relay.track {
-                    Some(track) => router.handle_unsubscribe(READER, request, track.id),
-                    None => router.handle_cancelled(READER, request),
-                });
+                node.route(|router, _| router.handle_cancelled(READER, relay.request));
             }
             wanted
         });
@@ -240,7 +232,7 @@ impl Reader {
             .collect();
         for relay in self.relays.values_mut() {
             relay.listen(now);
-            if let Some(clock) = self.node.clocks.of_peer(relay.session) {
+            if let Some(clock) = self.node.clocks.of_session(relay.session, &Asked::Own) {
                 relay.compare(&self.node, &tracks, &clock, now);
             }
         }
@@ -302,13 +294,6 @@ impl Node {
         };
         let named = sources.into_iter().filter_map(|id| Some((id, self.clocks.relay(id)?)));
         named.filter(|(_, name)| *name != self.config.node).collect()
-    }
-}
-
-impl super::clock::Clocks {
-    /// The own clock of a peer.
-    fn of_peer(&self, session: SessionId) -> Option<RemoteClock> {
-        self.of_session(session, &Asked::Own)
     }
 }
 

@@ -105,8 +105,8 @@ impl Clocks {
             Asked::Own => Response::Ok(clock::status(clock::unix_us(), 0)),
             Asked::Broadcast(namespace) => {
                 let now = self.micros(Instant::now());
-                match lock(&self.known).read(asked, now, Some(asker)) {
-                    Some(Reading { unix_us, error_us }) => {
+                match lock(&self.known).best(asked, now, Some(asker)) {
+                    Some((_, Reading { unix_us, error_us })) => {
                         Response::Ok(clock::status(unix_us, error_us))
                     }
                     None => {
@@ -133,11 +133,8 @@ impl Clocks {
 
     /// A clock as the one shows it now who knows it best.
     pub(super) fn best(&self, asked: &Asked, now: Instant) -> Option<RemoteClock> {
-        let now_us = self.micros(now);
         let known = lock(&self.known);
-        let clocks = known.clocks.get(asked)?.values().map(|watched| &watched.clock);
-        let best = clocks.filter_map(|clock| Some((clock.at(now_us)?.error_us, clock)));
-        best.min_by_key(|(error, _)| *error).map(|(_, clock)| clock.clone())
+        known.best(asked, self.micros(now), None).map(|(clock, _)| clock.clone())
     }
 
     /// A clock as this session's peer shows it.
@@ -211,11 +208,17 @@ impl Known {
         self.clocks.get_mut(asked)?.get_mut(&id)
     }
 
-    /// The clock as the one who knows it best shows it.
-    fn read(&self, asked: &Asked, own_us: u64, but: Option<SessionId>) -> Option<Reading> {
+    /// The clock as the one who knows it best shows it, and what it shows at a moment of our own.
+    fn best(
+        &self,
+        asked: &Asked,
+        own_us: u64,
+        but: Option<SessionId>,
+    ) -> Option<(&RemoteClock, Reading)> {
         let sessions = self.clocks.get(asked)?.iter().filter(|(id, _)| Some(**id) != but);
-        let readings = sessions.filter_map(|(_, watched)| watched.clock.at(own_us));
-        readings.min_by_key(|reading| reading.error_us)
+        let clocks = sessions.map(|(_, watched)| &watched.clock);
+        let readings = clocks.filter_map(|clock| Some((clock, clock.at(own_us)?)));
+        readings.min_by_key(|(_, reading)| reading.error_us)
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moqt::{FullTrackName, Properties, RequestId, property};
+use moqt::{FullTrackName, RequestId};
 use relay_core::{Peer, RouteAction, TrackId};
 use stats::NodeSnapshot;
 use tokio::task::spawn_blocking;
@@ -131,11 +131,7 @@ impl Feed {
     /// Somebody above subscribes to a track of ours: it begins with what is known now.
     async fn publish(&mut self, kind: Kind, track: TrackId) {
         if let Some(shared) = self.node.track(track) {
-            let mut properties = Properties::new();
-            properties.push_int(property::DEFAULT_PUBLISHER_PRIORITY, kind.priority());
-            let mut state = shared.write();
-            state.set_properties(properties);
-            state.handle_live(None);
+            shared.begin_own(kind.priority());
         }
         self.published.insert(kind, track);
         self.node.route(|router, _| router.handle_upstream_ok(SELF, track));

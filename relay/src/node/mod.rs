@@ -39,8 +39,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use moqt::{
-    AuthToken, FullTrackName, Namespace, ObjectHeader, ObjectStatus, Setup, SubgroupHeader,
-    SubgroupId,
+    AuthToken, FullTrackName, Namespace, ObjectHeader, ObjectStatus, Properties, Setup,
+    SubgroupHeader, SubgroupId, property,
 };
 use relay_core::{
     CacheLimits, Peer, Policy, RouteAction, Router, RouterConfig, SessionId, StreamKey, Track,
@@ -153,6 +153,15 @@ impl SharedTrack {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Track> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a track of our own, with what its publisher says of its priority.
+    fn begin_own(&self, priority: u64) {
+        let mut properties = Properties::new();
+        properties.push_int(property::DEFAULT_PUBLISHER_PRIORITY, priority);
+        let mut state = self.write();
+        state.set_properties(properties);
+        state.handle_live(None);
     }
 
     /// Writes an object of our own, in a group of its own.

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use transport::Connection;
 use url::Url;
 
+use super::clock::is_reserved;
 use super::detail::Detail;
 use super::figures::Latency;
 use super::session::SessionInfo;
@@ -290,9 +291,7 @@ impl Node {
         let router = lock(&self.router);
         router
             .namespaces()
-            .filter(|(namespace, _)| {
-                namespace.fields().first().is_some_and(|first| &first[..] != b"weir")
-            })
+            .filter(|(namespace, _)| !namespace.fields().is_empty() && !is_reserved(namespace))
             .map(|(namespace, _)| {
                 let viewers = router
                     .tracks()

@@ -9,30 +9,21 @@
  * `statschange`, `error`. The picture is the `canvas` in the open shadow root.
  */
 
-import type { AudioStatus, FromWorker, PlayerState, PlayerStats, Problem, ToWorker } from "../bridge";
+import {
+  type AudioStatus,
+  type FromWorker,
+  noStats,
+  type PlayerState,
+  type PlayerStats,
+  type Problem,
+  type ToWorker,
+} from "../bridge";
 import { resolveEndpoint } from "../endpoint";
 import PlayerWorker from "../worker/worker.ts?worker&inline";
 import { AudioOutput } from "./audio-output";
 import { Controls, type View } from "./controls";
 import { type Command, commandOf } from "./keymap";
 import css from "./player.css?inline";
-
-const noStats: PlayerStats = {
-  transport: null,
-  protocol: null,
-  framesDecoded: 0,
-  framesRendered: 0,
-  framesDropped: 0,
-  latencyMs: null,
-  latencyErrorMs: null,
-  bufferMs: null,
-  stalls: 0,
-  stalledMs: 0,
-  joinMs: null,
-  videoBitrate: 0,
-  audioBitrate: 0,
-  track: null,
-};
 
 const noAudio: AudioStatus = { playing: false, bufferedMs: 0, underruns: 0, level: 0 };
 

@@ -2,9 +2,8 @@
 
 import type { Codec } from "./codec";
 import { protocolViolation, ResetCode } from "./errors";
-import { MessageFramer } from "./framing";
 import type { GoAway, Message, Parameters, Publish, RequestError } from "./model";
-import { cancelReason, type Reader, streamReader } from "./streams";
+import { cancelReason, type Reader, readRequestStream, streamReader } from "./streams";
 import type { BidirectionalStream } from "./transport";
 
 export interface PublicationEvents {
@@ -53,16 +52,12 @@ export class Publication {
     this.#request = reader;
     if (this.#terminated) return this.#abandon();
     this.#send(request);
-    const framer = new MessageFramer();
-    for (let chunk = await reader.read(); chunk; chunk = await reader.read()) {
-      framer.handleBytes(chunk);
-      for (let frame = framer.pollFrame(); frame; frame = framer.pollFrame()) {
-        if (this.#terminated) return;
-        this.#handleMessage(this.#codec.decodeMessage(frame.type, frame.payload, false));
-      }
-    }
-    if (framer.midMessage && !reader.wasReset)
-      throw protocolViolation("a request stream ended inside a message");
+    const ended = await readRequestStream(reader, (frame) => {
+      if (this.#terminated) return false;
+      this.#handleMessage(this.#codec.decodeMessage(frame.type, frame.payload, false));
+      return true;
+    });
+    if (!ended) return;
     this.#finish(undefined);
   }
 

@@ -1,6 +1,8 @@
 /** Reading one stream: a look ahead, an end that is never an exception, and cancelling with a code. */
 
 import { concat } from "./bytes";
+import { protocolViolation } from "./errors";
+import { type Frame, MessageFramer } from "./framing";
 
 export interface Reader {
   /** The next chunk; undefined at the end, whether FIN or reset. */
@@ -64,4 +66,21 @@ export function cancelReason(code: number): unknown {
     // Chromium still has the constructor of earlier drafts, which takes everything in one argument.
     return Reflect.construct(WebTransportError, [init]);
   }
+}
+
+/**
+ * Hands on the messages of a request stream, to its end. False: `handle` said that it wants no more.
+ * A peer may reset the stream inside a message, but not end it there.
+ */
+export async function readRequestStream(reader: Reader, handle: (frame: Frame) => boolean): Promise<boolean> {
+  const framer = new MessageFramer();
+  for (let chunk = await reader.read(); chunk; chunk = await reader.read()) {
+    framer.handleBytes(chunk);
+    for (let frame = framer.pollFrame(); frame; frame = framer.pollFrame()) {
+      if (!handle(frame)) return false;
+    }
+  }
+  if (framer.midMessage && !reader.wasReset)
+    throw protocolViolation("a request stream ended inside a message");
+  return true;
 }

@@ -2,7 +2,6 @@
 
 import type { Codec, SubgroupParser } from "./codec";
 import { protocolViolation, RequestErrorCode, ResetCode } from "./errors";
-import { MessageFramer } from "./framing";
 import type {
   GoAway,
   Message,
@@ -16,7 +15,7 @@ import type {
   SubscribeOk,
 } from "./model";
 import { mandatoryProperty } from "./properties";
-import { cancelReason, type Reader, streamReader } from "./streams";
+import { cancelReason, type Reader, readRequestStream, streamReader } from "./streams";
 import type { BidirectionalStream } from "./transport";
 
 /** One open subgroup stream. */
@@ -92,16 +91,12 @@ export class Subscription {
     if (this.#terminated) return this.#abandonRequest();
     // A write that fails shows as the end of the stream below.
     this.#writer.write(this.#codec.encodeMessage(request)).catch(() => undefined);
-    const framer = new MessageFramer();
-    for (let chunk = await reader.read(); chunk; chunk = await reader.read()) {
-      framer.handleBytes(chunk);
-      for (let frame = framer.pollFrame(); frame; frame = framer.pollFrame()) {
-        if (this.#terminated) return;
-        this.#handleMessage(this.#codec.decodeMessage(frame.type, frame.payload, false));
-      }
-    }
-    if (framer.midMessage && !reader.wasReset)
-      throw protocolViolation("a request stream ended inside a message");
+    const ended = await readRequestStream(reader, (frame) => {
+      if (this.#terminated) return false;
+      this.#handleMessage(this.#codec.decodeMessage(frame.type, frame.payload, false));
+      return true;
+    });
+    if (!ended) return;
     if (!this.#terminated) this.#finish(() => this.#sink.handleDone(undefined));
   }
 

@@ -75,7 +75,7 @@ impl Router {
         self.settle(&name);
     }
 
-    /// A subscription that was never accepted was cancelled.
+    /// A subscription was cancelled, accepted or not.
     pub fn handle_cancelled(&mut self, id: SessionId, request: RequestId) {
         let key = (id, request);
         let wants =
