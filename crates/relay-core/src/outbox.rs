@@ -583,31 +583,43 @@ impl Outbox {
         }
     }
 
-    /// The transport took this many bytes of a stream; 0: it takes no more for now.
-    pub fn handle_written(&mut self, stream: StreamKey, taken: usize, track: &Track, now: Instant) {
+    /// The transport took this many bytes of a stream; 0: it takes no more for now. `true`: its end
+    /// may be due, so [`Outbox::look`] once more.
+    pub fn handle_written(
+        &mut self,
+        stream: StreamKey,
+        taken: usize,
+        track: &Track,
+        now: Instant,
+    ) -> bool {
         if taken > 0 {
             self.handle_opened(stream);
         }
         let Some(cursor) = self.cursors.iter_mut().find(|cursor| cursor.stream == stream) else {
-            return;
+            return false;
         };
         if taken == 0 {
             cursor.blocked = true;
-            return;
+            return false;
         }
         self.last_progress = Some(now);
         let own = taken.min(cursor.prefix.len());
         let _ = cursor.prefix.split_to(own);
         let shared = (taken - own) as u64;
         cursor.sent += shared;
+        let held = track.subgroup(cursor.seq);
         let mut objects = 0;
-        if let Some(held) = track.subgroup(cursor.seq) {
-            while held.object(cursor.index).is_some_and(|object| object.end <= cursor.sent) {
-                cursor.index += 1;
-                objects += 1;
-            }
+        while held.and_then(|held| held.object(cursor.index)).is_some_and(|o| o.end <= cursor.sent)
+        {
+            cursor.index += 1;
+            objects += 1;
         }
         self.ledger.send(cursor.track, cursor.group, objects, shared);
+        held.is_none_or(|held| {
+            let ends = held.end() != SubgroupEnd::Open || cursor.last != u64::MAX;
+            let sub = self.subscriptions.get(&cursor.request);
+            (ends || sub.is_none_or(|sub| sub.ended.is_some())) && cursor.queued(held) == 0
+        })
     }
 
     /// Whether it matters when the peer has all of a stream that was finished.

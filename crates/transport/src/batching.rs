@@ -10,6 +10,7 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
@@ -29,6 +30,8 @@ pub(crate) struct Batching {
     held: Mutex<Held>,
     /// Who sends what nothing follows.
     flusher: AtomicWaker,
+    /// The socket took nothing the last time.
+    full: AtomicBool,
 }
 
 /// A batch that is kept back.
@@ -70,8 +73,12 @@ impl Batching {
     /// Around a socket, in whose run-time this is called.
     pub(crate) fn new(socket: Arc<dyn AsyncUdpSocket>) -> Arc<Self> {
         let poller = Arc::clone(&socket).create_io_poller();
-        let batching =
-            Arc::new(Self { socket, held: Mutex::default(), flusher: AtomicWaker::new() });
+        let batching = Arc::new(Self {
+            socket,
+            held: Mutex::default(),
+            flusher: AtomicWaker::new(),
+            full: AtomicBool::new(false),
+        });
         tokio::spawn(flush(Arc::downgrade(&batching), poller));
         batching
     }
@@ -85,12 +92,21 @@ impl Batching {
         bytes <= MAX_BYTES && bytes <= self.socket.max_transmit_segments() * packet
     }
 
+    /// Hands packets to the socket.
+    fn pass(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let sent = self.socket.try_send(transmit);
+        if sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+            self.full.store(true, Ordering::Relaxed);
+        }
+        sent
+    }
+
     /// Sends what is kept back. It stays, with [`ErrorKind::WouldBlock`], if the socket takes
     /// nothing now. Another error is nobody's who sends next: to QUIC it is as if the network had
     /// lost the packets.
     fn send(&self, held: &mut Held) -> io::Result<()> {
         let Some(way) = held.way else { return Ok(()) };
-        let sent = self.socket.try_send(&Transmit {
+        let sent = self.pass(&Transmit {
             destination: way.destination,
             ecn: way.ecn,
             contents: &held.bytes,
@@ -110,7 +126,8 @@ impl Batching {
 
 impl AsyncUdpSocket for Batching {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Arc::clone(&self.socket).create_io_poller()
+        let poller = Arc::clone(&self.socket).create_io_poller();
+        Box::pin(Poller { batching: self, poller })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -130,7 +147,7 @@ impl AsyncUdpSocket for Batching {
         let full = transmit.contents.len() == FULL * way.packet;
         let waits = full && self.is_takable(before + 2 * FULL * way.packet, way.packet);
         if !follows && !waits {
-            return self.socket.try_send(transmit);
+            return self.pass(transmit);
         }
         held.way.get_or_insert(way);
         held.bytes.extend_from_slice(transmit.contents);
@@ -168,6 +185,27 @@ impl AsyncUdpSocket for Batching {
 
     fn may_fragment(&self) -> bool {
         self.socket.may_fragment()
+    }
+}
+
+/// Says whether the socket takes more. quinn asks before every packet; the run-time is asked only
+/// once the socket was full, which spares every packet the run-time's books.
+#[derive(Debug)]
+struct Poller {
+    batching: Arc<Batching>,
+    poller: Pin<Box<dyn UdpPoller>>,
+}
+
+impl UdpPoller for Poller {
+    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.batching.full.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        let writable = self.poller.as_mut().poll_writable(cx);
+        if writable.is_ready() {
+            self.batching.full.store(false, Ordering::Relaxed);
+        }
+        writable
     }
 }
 

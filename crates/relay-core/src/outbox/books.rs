@@ -1,6 +1,6 @@
 //! What became of everything that a session was offered: over all, and for each track.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use stats::{DropCounts, DropReason, Drops};
 
@@ -61,7 +61,7 @@ impl TrackBooks {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     all: Books,
-    tracks: HashMap<TrackId, TrackBooks>,
+    tracks: BTreeMap<TrackId, TrackBooks>,
     /// Objects that waited in each group when the books were taken last.
     waiting: Waiting,
 }
@@ -111,6 +111,6 @@ impl Ledger {
         for ((track, group), objects) in std::mem::replace(&mut self.waiting, waiting) {
             self.tracks.entry(track).or_default().group(group).offered -= objects;
         }
-        self.tracks.drain()
+        std::mem::take(&mut self.tracks).into_iter()
     }
 }

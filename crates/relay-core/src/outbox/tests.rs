@@ -92,9 +92,12 @@ impl Viewer {
         for action in self.outbox.unblock(now) {
             self.act(action);
         }
+        let mut looks = true;
         loop {
-            for action in self.outbox.look(TRACK, track, now) {
-                self.act(action);
+            if looks {
+                for action in self.outbox.look(TRACK, track, now) {
+                    self.act(action);
+                }
             }
             let Some(Action::Write { stream, chunks }) = self.outbox.poll(TRACK, track) else {
                 break;
@@ -103,7 +106,7 @@ impl Viewer {
             let taken = bytes.len().min(room);
             self.streams.get_mut(&stream).expect("opened first").extend_from_slice(&bytes[..taken]);
             room -= taken;
-            self.outbox.handle_written(stream, taken, track, now);
+            looks = self.outbox.handle_written(stream, taken, track, now);
         }
     }
 }

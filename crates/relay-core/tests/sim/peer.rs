@@ -653,8 +653,7 @@ impl Peer {
                 self.streams.remove(&stream);
                 continue;
             };
-            self.outbox.handle_written(stream, taken, track, now);
-            if taken > 0 {
+            if self.outbox.handle_written(stream, taken, track, now) {
                 for action in self.outbox.look(id, track, now) {
                     busy |= self.act(action, &mut core.router, link);
                 }

@@ -1,5 +1,5 @@
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
 
 use super::*;
 
@@ -183,6 +183,21 @@ async fn nothing_is_lost_while_the_socket_takes_nothing() {
     settle().await;
     give(&batching, 7, 2, 5).unwrap();
     assert_eq!(calls(&fake.take()), [(7, 12 * PACKET + 5), (7, PACKET + 5)]);
+}
+
+#[tokio::test]
+async fn the_run_time_is_asked_for_room_only_once_there_was_none() {
+    let (fake, batching) = both();
+    let mut poller = Arc::clone(&batching).create_io_poller();
+    let mut has_room = || poller.as_mut().poll_writable(&mut Context::from_waker(Waker::noop()));
+    fake.block(true);
+    assert!(has_room().is_ready(), "nobody knows better yet");
+    give(&batching, 7, 1, 5).unwrap_err();
+    assert!(has_room().is_pending());
+    fake.block(false);
+    assert!(has_room().is_ready());
+    give(&batching, 7, 1, 5).unwrap();
+    assert!(has_room().is_ready());
 }
 
 #[tokio::test]

@@ -344,10 +344,14 @@ impl Session {
             self.poll_opening(cx)?;
             let most_urgent = tracks
                 .values()
-                .filter_map(|track| Some((self.outbox.urgency(track.id, &track.read())?, track)))
-                .max_by_key(|(urgency, _)| *urgency);
-            let Some((_, track)) = most_urgent else { return Ok(said) };
-            let write = self.outbox.poll(track.id, &track.read());
+                .filter_map(|track| {
+                    let state = track.read();
+                    Some((self.outbox.urgency(track.id, &state)?, track, state))
+                })
+                .max_by_key(|(urgency, ..)| *urgency);
+            let Some((_, track, state)) = most_urgent else { return Ok(said) };
+            let write = self.outbox.poll(track.id, &state);
+            drop(state);
             let Some(Action::Write { stream: key, mut chunks }) = write else { return Ok(said) };
             let taken = match self.write(cx, key, &mut chunks)? {
                 Poll::Ready(Some(taken)) => taken,
@@ -360,9 +364,8 @@ impl Session {
             };
             self.written += taken as u64;
             let state = track.read();
-            self.outbox.handle_written(key, taken, &state, now);
             // The last byte of a subgroup that is over takes its FIN along.
-            if taken > 0 {
+            if self.outbox.handle_written(key, taken, &state, now) {
                 let actions = self.outbox.look(track.id, &state, now);
                 drop(state);
                 for action in actions {
