@@ -88,10 +88,9 @@ async fn a_slow_viewer_costs_the_others_nothing_and_its_drops_are_counted() {
     assert!(slow.whole.missing() > slow.whole.owed / 4, "{text}");
     assert_eq!(slow.altered + slow.duplicates, 0, "{text}");
     let claimed = report.claimed.as_ref().expect("the relay has an admin API");
-    // What the relay says it dropped is what is missing here; only of the group that was open when
-    // the slow one subscribed, which nobody is owed, some may be missing besides.
+    // What the relay says it dropped is what is missing here.
     let (dropped, missing) = (claimed.dropped_objects, slow.whole.missing());
-    assert!((missing..=missing + 15).contains(&dropped), "{dropped} dropped\n{text}");
+    assert_eq!(dropped, missing, "{text}");
     let (offered, arrived) = (claimed.objects_out + dropped, all(&report, |target| target.arrived));
     assert_eq!(offered - dropped, arrived, "{text}");
 }

@@ -92,17 +92,22 @@ impl Books {
 
     /// Settles with what was published.
     ///
-    /// Owed are the objects of every group that began at `since` (when the subscription was
-    /// accepted) or later, as far as they were published inside `window`: whatever filter a relay
-    /// begins with, all of these are for this viewer. What came of older groups counts nowhere.
+    /// Owed are, as far as they were published inside `window`, the objects of every group that
+    /// began at `since` (when the subscription was accepted) or later: whatever filter a relay
+    /// begins with, all of these are for this viewer. Of an older group it is those from the first
+    /// on that came: a relay that begins with it goes on with it.
     pub fn settle(&self, ledger: &Ledger, since: Micros, window: Range<Micros>) -> Tally {
         let mut tally = Tally::default();
         for (group, objects) in ledger.lock().iter().enumerate() {
-            if objects.first().is_none_or(|first| *first < since) {
-                continue;
-            }
+            let is_old = objects.first().is_some_and(|first| *first < since);
+            let came = |object: &usize| self.has(group as u64, *object as u64);
+            let first = match (0..objects.len()).find(came) {
+                Some(first) if is_old => first,
+                None if is_old => continue,
+                _ => 0,
+            };
             let (mut owed, mut came) = (0, 0);
-            for (object, at) in objects.iter().enumerate() {
+            for (object, at) in objects.iter().enumerate().skip(first) {
                 if window.contains(at) {
                     owed += 1;
                     came += u64::from(self.has(group as u64, object as u64));
@@ -213,10 +218,14 @@ mod tests {
 
     #[test]
     fn a_viewer_is_owed_the_groups_that_began_while_it_was_there() {
-        // Subscribed in the middle of group 2: group 3 is the first that is owed.
+        // Subscribed in the middle of group 2: group 3 is the first that is owed in any case.
         let since = 10_000 + 2 * 600 + 250;
-        let tally = books(|_, _| true).settle(&ledger(), since, 0..Micros::MAX);
+        let tally = books(|group, _| group > 2).settle(&ledger(), since, 0..Micros::MAX);
         assert_eq!((tally.owed, tally.missing()), (42, 0));
+        // A relay that begins with group 2 goes on with it.
+        let tally = books(|group, object| group > 2 || group == 2 && object == 1);
+        let tally = tally.settle(&ledger(), since, 0..Micros::MAX);
+        assert_eq!((tally.owed, tally.missing()), (42 + 5, 4));
         // What was sent from the window's end on is not owed yet.
         let tally = books(|_, _| false).settle(&ledger(), since, 0..10_000 + 4 * 600 + 300);
         assert_eq!((tally.owed, tally.groups_owed), (9, 2));

@@ -20,6 +20,9 @@ use crate::clock;
 
 /// How long a relay may take to take a namespace.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Where frames travel that nothing refers to, and how urgent they are: as with `publisher`.
+const UPPER: u64 = 1;
+const UPPER_PRIORITY: u8 = 160;
 
 /// Broadcasts that are being published on a thread of their own.
 #[derive(Debug)]
@@ -95,8 +98,10 @@ async fn run(
         let phase = index as f64 / count;
         for (track, kind) in media.kinds() {
             let priority = if track == AUDIO { 64 } else { 128 };
+            let mut producer = broadcast.create_track(track, TrackOptions { priority });
+            producer.set_subgroup_priority(UPPER, UPPER_PRIORITY);
             sources.push(Source {
-                track: broadcast.create_track(track, TrackOptions { priority }),
+                track: producer,
                 ledger: ledgers.next().expect("a ledger for each track"),
                 kind,
                 split: media.temporal && track == VIDEO,
@@ -188,7 +193,7 @@ impl Source {
             // Into the ledger first: nobody can have it before it is there.
             self.ledger.record(group, sent);
             let payload = Stamp { sent, group, object }.payload(self.kind.size);
-            let subgroup = if self.split { object % 2 } else { 0 };
+            let subgroup = if self.split && object % 2 == 1 { UPPER } else { 0 };
             self.track.write(subgroup, object, &Properties::new(), payload);
         }
         (lag, self.track)

@@ -358,7 +358,7 @@ impl Outbox {
                 if !sub.wants_group(group) {
                     continue;
                 }
-                let publisher = held.header.priority.unwrap_or(track.default_priority());
+                let publisher = track.priority(&held.header);
                 let stream = self.next_stream;
                 self.next_stream += 1;
                 sub.unordered = true;
@@ -377,6 +377,7 @@ impl Outbox {
                     cached: seq < sub.joined,
                     expires: None,
                     deadline: None,
+                    outranked: false,
                     group,
                     place: Place::new(wanted.priority, publisher, wanted.order, group, held.id()),
                     priority: 0,

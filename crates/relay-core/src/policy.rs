@@ -1,7 +1,9 @@
 //! What a viewer gets when it cannot get everything. Pure: time and ages in, a verdict out.
 //!
 //! * A subgroup whose next object is older than the viewer may be behind is cut: its stream is
-//!   reset, so what was sent of it is its head, which can be played, never its tail.
+//!   reset, so what was sent of it is its head, which can be played, never its tail. One that the
+//!   publisher ranks below another of its group, as frames that nothing refers to, is cut sooner: it
+//!   would come too late to be shown, and what it takes of a thin line would make the next late too.
 //! * A viewer whose place in a track was evicted from the cache is too far behind for it.
 //! * A viewer that takes nothing at all for long is let go.
 
@@ -24,6 +26,16 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self { max_latency: Duration::from_secs(2), stuck: Duration::from_secs(20) }
+    }
+}
+
+impl Policy {
+    /// What of [`Policy::max_latency`] a subgroup gets that is outranked in its group.
+    const OUTRANKED: u32 = 4;
+
+    /// Longest an object may wait in a subgroup.
+    pub(crate) fn patience(&self, outranked: bool) -> Duration {
+        if outranked { self.max_latency / Self::OUTRANKED } else { self.max_latency }
     }
 }
 

@@ -182,6 +182,20 @@ impl Track {
         priority.and_then(|value| u8::try_from(value).ok()).unwrap_or(128)
     }
 
+    /// Priority of a subgroup, lower first.
+    pub(crate) fn priority(&self, header: &SubgroupHeader) -> u8 {
+        header.priority.unwrap_or(self.default_priority())
+    }
+
+    /// Whether its group has a subgroup here that the publisher wants sent before this one.
+    pub(crate) fn is_outranked(&self, header: &SubgroupHeader) -> bool {
+        let own = self.priority(header);
+        self.groups.get(header.group).is_some_and(|group| {
+            let mut others = group.subgroups().filter_map(|seq| self.subgroup(seq));
+            others.any(|other| self.priority(&other.header) < own)
+        })
+    }
+
     /// Timestamps of objects are media time, not that of a clock ("Timescale" in LOC).
     fn has_timescale(&self) -> bool {
         self.properties.int(property::LOC_TIMESCALE).is_some()

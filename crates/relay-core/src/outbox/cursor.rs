@@ -33,6 +33,8 @@ pub(super) struct Cursor {
     pub(super) expires: Option<Instant>,
     /// When the stream is, since all of the subgroup is here.
     pub(super) deadline: Option<Instant>,
+    /// The publisher would rather have another subgroup of the group sent.
+    pub(super) outranked: bool,
     pub(super) group: u64,
     pub(super) place: Place,
     /// The same as one number, for the transport.
@@ -205,7 +207,7 @@ impl Cursor {
 
     /// When the object that waits is given up.
     fn expiry(&self, held: &Subgroup, sub: &Sub, policy: &Policy) -> Option<Instant> {
-        let ours = self.waits_since(held).checked_add(policy.max_latency);
+        let ours = self.waits_since(held).checked_add(policy.patience(self.outranked));
         let theirs = held
             .object(self.index)
             .zip(sub.wanted.timeouts.object)
@@ -256,6 +258,7 @@ impl Cursor {
             CODING.write(&mut prefix, object.id);
         }
         self.prefix = prefix.freeze();
+        self.outranked = court.track.is_outranked(&held.header);
         self.phase = Phase::Sending;
         court.actions.push(Action::Open { stream: self.stream, priority: self.priority });
         true

@@ -225,6 +225,34 @@ fn a_long_group_that_is_sent_slowly_asks_for_no_timeout_in_the_past() {
     assert_eq!(viewer.reset, []);
 }
 
+#[test]
+fn what_another_subgroup_outranks_is_cut_sooner() {
+    let (now, ms) = (Instant::now(), Duration::from_millis(1));
+    let mut track = Track::new(CacheLimits::default());
+    let mut viewer = Viewer::new(&track, subscription());
+    let upper = SubgroupHeader {
+        subgroup: SubgroupId::Known(1),
+        priority: Some(200),
+        first_object: false,
+        ..header(1)
+    };
+    let (base, upper) = (track.open(A, header(1), now), track.open(A, upper, now));
+    let (base, upper) = (base.unwrap().unwrap(), upper.unwrap().unwrap());
+    track.append(base, object(0, 1000), now).unwrap();
+    track.append(upper, object(1, 1000), now).unwrap();
+    // Nothing is taken: that of the upper one waits for a quarter of the two seconds.
+    viewer.run(&track, 0, now);
+    assert_eq!(viewer.outbox.poll_timeout(), Some(now + 500 * ms));
+    viewer.run(&track, 0, now + 499 * ms);
+    assert_eq!(viewer.reset, []);
+    viewer.run(&track, 0, now + 500 * ms);
+    assert_eq!(viewer.reset, [(1, ResetCode::DELIVERY_TIMEOUT)]);
+    viewer.run(&track, 0, now + 1999 * ms);
+    assert_eq!(viewer.reset.len(), 1);
+    viewer.run(&track, 0, now + 2000 * ms);
+    assert_eq!(viewer.reset.len(), 2);
+}
+
 /// Adds what is in the books of [`TRACK`] since the last time.
 fn take_books(viewer: &mut Viewer, track: &Track, sum: &mut TrackBooks) {
     for (id, books) in viewer.outbox.take_track_books(|_| Some(track)) {

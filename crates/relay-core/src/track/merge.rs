@@ -145,17 +145,16 @@ impl Track {
         let Some(feed) = self.feeds.get_mut(&id) else { return Ok(false) };
         let header = feed.header;
         if let Some(seq) = self.find(header.group, subgroup) {
-            let default = self.default_priority();
-            let Some(held) = self.subgroup_mut(seq) else { return Ok(false) };
-            let priority = |header: &SubgroupHeader| header.priority.unwrap_or(default);
-            if priority(&held.header) != priority(&header) {
-                let (ours, theirs) = (priority(&held.header), priority(&header));
+            let Some(held) = self.subgroup(seq) else { return Ok(false) };
+            let (ours, theirs) = (self.priority(&held.header), self.priority(&header));
+            if ours != theirs {
                 self.forget(id);
                 return Err(TrackError::Malformed(format!(
                     "subgroup {subgroup} of group {} has priority {ours} and priority {theirs}",
                     header.group
                 )));
             }
+            let Some(held) = self.subgroup_mut(seq) else { return Ok(false) };
             let reset = matches!(held.end, SubgroupEnd::Reset(_));
             let alike = held.header.properties == header.properties;
             if held.end == SubgroupEnd::Finished || !alike && !reset && !held.is_empty() {
