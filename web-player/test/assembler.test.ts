@@ -341,6 +341,26 @@ describe("two layers in two subgroups", () => {
     });
   });
 
+  test("one that the relay cuts is tried less and less often too", () => {
+    const f = new Fixture();
+    const tried = Array.from({ length: 20 }, (_, index) => index + 1).filter((group) => {
+      f.now += 1000;
+      const [base, upper] = [f.open(group, 0), f.open(group, 1)];
+      f.put(base, 0, 2);
+      f.out();
+      const refused = f.cancelled.includes(`${group}:1`);
+      if (!refused) {
+        f.put(upper, 1);
+        f.end(upper, false);
+      }
+      f.put(base, 4);
+      f.end(base);
+      f.out();
+      return !refused;
+    });
+    expect(tried).toEqual([1, 2, 4, 8, 16]);
+  });
+
   test("an upper layer that is behind holds the next group up no longer than a frame", () => {
     const { f, base, upper } = layered();
     f.put(base, 0);

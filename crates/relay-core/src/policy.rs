@@ -31,7 +31,7 @@ impl Default for Policy {
 
 impl Policy {
     /// What of [`Policy::max_latency`] a subgroup gets that is outranked in its group.
-    const OUTRANKED: u32 = 4;
+    const OUTRANKED: u32 = 2;
 
     /// Longest an object may wait in a subgroup.
     pub(crate) fn patience(&self, outranked: bool) -> Duration {

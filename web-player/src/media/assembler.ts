@@ -120,10 +120,17 @@ export class GroupAssembler {
   handleSubgroupEnd(stream: SubgroupStream, fin: boolean): void {
     const group = this.#groups.get(stream.header.group);
     if (!group) return;
-    const subgroup = subgroupOf(group, stream.header.subgroup ?? 0n);
+    const id = stream.header.subgroup ?? 0n;
+    const subgroup = subgroupOf(group, id);
     if (!subgroup.streams.delete(stream)) return;
-    if (fin && (stream.header.subgroup ?? 0n) > 0n) this.#spareLayers.handleWhole();
     if (!fin && subgroup.streams.size === 0) subgroup.cut = true;
+    if (!this.#options.independent && id > 0n && !group.baseOnly) {
+      if (fin) this.#spareLayers.handleWhole();
+      else if (subgroup.cut) {
+        this.#spareLayers.handleCut();
+        this.#giveUpSpareLayers(group);
+      }
+    }
     if (fin && stream.header.endOfGroup) group.end = Math.min(group.end, subgroup.last + 1);
   }
 

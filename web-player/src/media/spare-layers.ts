@@ -28,11 +28,16 @@ export class SpareLayers {
     if (!late) this.#lateSince = undefined;
     else this.#lateSince ??= now;
     if (this.#lateSince === undefined || now - this.#lateSince < LATE_MS) return false;
+    this.handleCut();
+    return true;
+  }
+
+  /** The relay gave this group's up, or we do: the trial failed. */
+  handleCut(): void {
     this.#lateSince = undefined;
     // Once may be a hiccup: the next group is tried at once.
     this.#groupsWithout = Math.min(2 ** this.#failed - 1, MAX_GROUPS_WITHOUT);
     this.#failed++;
-    return true;
   }
 
   /** All those of a group came, and were not given up. */

@@ -240,12 +240,12 @@ fn what_another_subgroup_outranks_is_cut_sooner() {
     let (base, upper) = (base.unwrap().unwrap(), upper.unwrap().unwrap());
     track.append(base, object(0, 1000), now).unwrap();
     track.append(upper, object(1, 1000), now).unwrap();
-    // Nothing is taken: that of the upper one waits for a quarter of the two seconds.
+    // Nothing is taken: that of the upper one waits for half of the two seconds.
     viewer.run(&track, 0, now);
-    assert_eq!(viewer.outbox.poll_timeout(), Some(now + 500 * ms));
-    viewer.run(&track, 0, now + 499 * ms);
+    assert_eq!(viewer.outbox.poll_timeout(), Some(now + 1000 * ms));
+    viewer.run(&track, 0, now + 999 * ms);
     assert_eq!(viewer.reset, []);
-    viewer.run(&track, 0, now + 500 * ms);
+    viewer.run(&track, 0, now + 1000 * ms);
     assert_eq!(viewer.reset, [(1, ResetCode::DELIVERY_TIMEOUT)]);
     viewer.run(&track, 0, now + 1999 * ms);
     assert_eq!(viewer.reset.len(), 1);
