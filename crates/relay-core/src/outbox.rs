@@ -95,7 +95,8 @@ pub struct Outbox {
     closing: Vec<(RequestId, StreamKey, Instant)>,
     next_stream: StreamKey,
     ledger: Ledger,
-    last_progress: Option<Instant>,
+    /// Since when something waits and nothing is taken.
+    refused_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -180,7 +181,7 @@ impl Outbox {
             closing: Vec::new(),
             next_stream: 0,
             ledger: Ledger::default(),
-            last_progress: None,
+            refused_since: None,
         }
     }
 
@@ -314,7 +315,7 @@ impl Outbox {
     /// To be called for each track before [`Outbox::poll`], while nothing changes the track.
     pub fn look(&mut self, id: TrackId, track: &Track, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
-        self.carry_out_updates(id, track, &mut actions);
+        self.carry_out_updates(id, track, now, &mut actions);
         self.take_up(id, track, now, &mut actions);
         self.order(id, &mut actions);
         let before = self.cursors.len();
@@ -363,6 +364,8 @@ impl Outbox {
                 self.next_stream += 1;
                 sub.unordered = true;
                 let wanted = &sub.wanted;
+                let start = wanted.start.filter(|start| start.group == group);
+                let index = start.map_or(0, |start| held.index_from(start.object));
                 self.cursors.push(Cursor {
                     request: *request,
                     track: id,
@@ -370,10 +373,11 @@ impl Outbox {
                     stream,
                     phase: Phase::Waiting,
                     prefix: Bytes::new(),
-                    sent: 0,
-                    index: 0,
+                    sent: start.map_or(0, |_| held.object(index).map_or(held.len(), |o| o.start)),
+                    index,
                     last: sub.last_of(group),
                     since: now,
+                    behind: false,
                     cached: seq < sub.joined,
                     expires: None,
                     deadline: None,
@@ -407,7 +411,13 @@ impl Outbox {
     }
 
     /// Fits streams that are open to subscriptions that changed ("Updating Subscriptions").
-    fn carry_out_updates(&mut self, id: TrackId, track: &Track, actions: &mut Vec<Action>) {
+    fn carry_out_updates(
+        &mut self,
+        id: TrackId,
+        track: &Track,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
         for (request, sub) in self.subscriptions.iter_mut().filter(|(_, sub)| sub.track == id) {
             let Some(before) = sub.before.take() else { continue };
             sub.unordered = true;
@@ -459,6 +469,7 @@ impl Outbox {
                 if sub.wanted.forward && cursor.phase == Phase::Paused {
                     // Older groups are not gone back to.
                     cursor.phase = Phase::Waiting;
+                    cursor.since = now;
                     cursor.cached = true;
                     return Some(group) == newest;
                 }
@@ -601,25 +612,22 @@ impl Outbox {
         };
         if taken == 0 {
             cursor.blocked = true;
+            self.refused_since.get_or_insert(now);
             return false;
         }
-        self.last_progress = Some(now);
+        self.refused_since = None;
         let own = taken.min(cursor.prefix.len());
         let _ = cursor.prefix.split_to(own);
         let shared = (taken - own) as u64;
         cursor.sent += shared;
         let held = track.subgroup(cursor.seq);
-        let mut objects = 0;
-        while held.and_then(|held| held.object(cursor.index)).is_some_and(|o| o.end <= cursor.sent)
-        {
-            cursor.index += 1;
-            objects += 1;
-        }
+        let objects = held.map_or(0, |held| cursor.advance(held, now));
         self.ledger.send(cursor.track, cursor.group, objects, shared);
         held.is_none_or(|held| {
             let ends = held.end() != SubgroupEnd::Open || cursor.last != u64::MAX;
             let sub = self.subscriptions.get(&cursor.request);
-            (ends || sub.is_none_or(|sub| sub.ended.is_some())) && cursor.queued(held) == 0
+            let over = ends || sub.is_none_or(|sub| sub.ended.is_some());
+            over && cursor.queued(held) == 0 || held.base() > cursor.sent
         })
     }
 
@@ -636,6 +644,9 @@ impl Outbox {
     /// A new round: streams that took no more may do so again. Returns what is late of those that
     /// were finished ("SUBGROUP_DELIVERY_TIMEOUT").
     pub fn unblock(&mut self, now: Instant) -> Vec<Action> {
+        if !self.is_refused() {
+            self.refused_since = None;
+        }
         for cursor in &mut self.cursors {
             cursor.blocked = false;
         }
@@ -676,9 +687,13 @@ impl Outbox {
     /// Whether the viewer took nothing of what waits for so long that it should be let go, with
     /// TOO_FAR_BEHIND for each of its subscriptions.
     pub fn is_stuck(&self, now: Instant) -> bool {
-        let waits = self.cursors.iter().any(|c| c.phase == Phase::Sending && c.blocked);
-        let since = self.last_progress;
-        waits && since.is_some_and(|at| now.saturating_duration_since(at) > self.policy.stuck)
+        let since = self.refused_since.filter(|_| self.is_refused());
+        since.is_some_and(|at| now.saturating_duration_since(at) > self.policy.stuck)
+    }
+
+    /// Whether something waits that the transport did not take in this round.
+    fn is_refused(&self) -> bool {
+        self.cursors.iter().any(|cursor| cursor.phase == Phase::Sending && cursor.blocked)
     }
 }
 

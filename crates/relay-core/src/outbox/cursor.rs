@@ -26,8 +26,12 @@ pub(super) struct Cursor {
     pub(super) index: u64,
     /// The last object wanted of the group.
     pub(super) last: u64,
+    /// Since when the viewer could have had what is next.
     pub(super) since: Instant,
-    /// It was here before the subscription: a courtesy out of the cache.
+    /// Something waited when it was looked at last.
+    pub(super) behind: bool,
+    /// It was here before the subscription, a courtesy out of the cache, and the viewer has not
+    /// caught up with it.
     pub(super) cached: bool,
     /// When the object that waits now is given up.
     pub(super) expires: Option<Instant>,
@@ -123,21 +127,43 @@ impl Cursor {
         self.wanted(held).0.saturating_sub(self.sent)
     }
 
+    /// Index after the last object that is here and wanted.
+    fn wanted_objects(&self, held: &Subgroup) -> u64 {
+        let beyond = self.last.checked_add(1).map(|id| held.index_from(id));
+        beyond.map_or(held.object_count(), |index| index.min(held.object_count()))
+    }
+
     /// Objects that wait, with one that is sent in part.
     pub(super) fn waiting(&self, held: &Subgroup) -> u64 {
-        let beyond = self.last.checked_add(1).map(|id| held.index_from(id));
-        let end = beyond.map_or(held.object_count(), |index| index.min(held.object_count()));
-        end.saturating_sub(self.index)
+        self.wanted_objects(held).saturating_sub(self.index)
     }
 
-    pub(super) fn has_bytes(&self, track: &Track) -> bool {
-        !self.prefix.is_empty()
-            || track.subgroup(self.seq).is_some_and(|held| self.queued(held) > 0)
-    }
-
-    /// Whether it is in line for the transport.
+    /// Whether it is in line for the transport. What was evicted since it was looked at is not.
     pub(super) fn is_ready(&self, track: &Track) -> bool {
-        self.phase == Phase::Sending && !self.blocked && self.has_bytes(track)
+        self.phase == Phase::Sending
+            && !self.blocked
+            && track.subgroup(self.seq).is_some_and(|held| {
+                held.base() <= self.sent && (!self.prefix.is_empty() || self.queued(held) > 0)
+            })
+    }
+
+    /// Goes on behind what was sent; returns how many objects became whole by it.
+    pub(super) fn advance(&mut self, held: &Subgroup, now: Instant) -> u64 {
+        let before = self.index;
+        // What was evicted while it was written has no end that is known but the next one's start.
+        if held.object(held.first_index()).is_some_and(|object| object.start <= self.sent) {
+            self.index = self.index.max(held.first_index());
+        }
+        while held.object(self.index).is_some_and(|object| object.end <= self.sent) {
+            self.index += 1;
+        }
+        let caught_up = self.queued(held) == 0;
+        if self.cached {
+            self.since = now;
+        }
+        self.cached &= !caught_up;
+        self.behind &= !caught_up;
+        self.index - before
     }
 
     /// Whether something may still be sent.
@@ -173,8 +199,15 @@ impl Cursor {
             return !held.is_over();
         }
         if self.phase == Phase::Sending {
+            // Who is behind in a group may go on with the next, once there is one.
+            self.cached = self.cached && court.track.groups().newest() == Some(self.group);
             let (len, all) = self.wanted(held);
             let waits = len > self.sent;
+            if waits && !self.behind {
+                // Until now it had all there was, be it half an object.
+                self.since = court.now;
+            }
+            self.behind = waits;
             self.expires = waits.then(|| self.expiry(held, sub, court.policy)).flatten();
             self.deadline = sub.wanted.timeouts.subgroup_deadline(held);
             let late = |at: Option<Instant>| at.is_some_and(|at| court.now >= at);
@@ -194,12 +227,7 @@ impl Cursor {
             }
         }
         if matches!(self.phase, Phase::Cut(_)) {
-            let (len, _) = self.wanted(held);
-            let objects = match self.last.checked_add(1) {
-                Some(id) => held.index_from(id),
-                None => held.object_count(),
-            };
-            self.count_cut(len, objects, court.books);
+            self.count_cut(self.wanted(held).0, self.wanted_objects(held), court.books);
             return !held.is_over();
         }
         true
@@ -275,12 +303,12 @@ impl Cursor {
     pub(super) fn give_up(&mut self, reason: DropReason, held: &Subgroup, books: &mut Ledger) {
         if self.is_active() {
             self.phase = Phase::Cut(reason);
-            if self.sent < held.len() {
+            if self.queued(held) > 0 {
                 let counts = DropCounts { groups: 1, ..DropCounts::default() };
                 books.drop(self.track, self.group, reason, counts);
             }
         }
-        self.count_cut(held.len(), held.object_count(), books);
+        self.count_cut(self.wanted(held).0, self.wanted_objects(held), books);
     }
 
     /// Counts what is known by now of a subgroup that was given up.

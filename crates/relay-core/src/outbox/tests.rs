@@ -253,6 +253,132 @@ fn what_another_subgroup_outranks_is_cut_sooner() {
     assert_eq!(viewer.reset.len(), 2);
 }
 
+#[test]
+fn who_has_all_that_came_is_not_late_when_the_publisher_is() {
+    let (now, s) = (Instant::now(), Duration::from_secs(1));
+    let mut track = Track::new(CacheLimits::default());
+    let mut viewer = Viewer::new(&track, subscription());
+    let feed = track.open(A, header(1), now).unwrap().unwrap();
+    let object = object(0, 1000);
+    track.append(feed, object.slice(..500), now).unwrap();
+    viewer.run(&track, usize::MAX, now);
+    track.append(feed, object.slice(500..), now + 3 * s).unwrap();
+    viewer.run(&track, 0, now + 3 * s);
+    assert_eq!(viewer.outbox.backlog(|_| Some(&track), now + 4 * s).1, s, "since the rest came");
+    viewer.run(&track, usize::MAX, now + 4 * s);
+    assert_eq!((viewer.reset.len(), viewer.outbox.books().objects_out), (0, 1));
+}
+
+#[test]
+fn one_who_joins_a_long_group_is_cut_only_when_nothing_gets_through() {
+    let (mut now, s) = (Instant::now(), Duration::from_secs(1));
+    let mut track = Track::new(CacheLimits::default());
+    let feed = track.open(A, header(1), now).unwrap().unwrap();
+    for id in 0..100 {
+        track.append(feed, object(id, 1000), now).unwrap();
+    }
+    let mut viewer = Viewer::new(&track, subscription());
+    // Ten objects a second, while one a second comes: it takes eleven seconds to catch up.
+    for id in 100..115 {
+        viewer.run(&track, 10_100, now);
+        now += s;
+        track.append(feed, object(id, 1000), now).unwrap();
+    }
+    viewer.run(&track, usize::MAX, now);
+    assert_eq!((viewer.reset.len(), viewer.outbox.books().objects_out), (0, 115));
+    // From then on it may be as late as any other.
+    track.append(feed, object(115, 1000), now).unwrap();
+    viewer.run(&track, 10, now);
+    viewer.run(&track, 10, now + s);
+    viewer.run(&track, 10, now + 2 * s);
+    assert_eq!(viewer.reset, [(0, ResetCode::DELIVERY_TIMEOUT)]);
+}
+
+#[test]
+fn one_who_joined_a_group_late_leaves_it_once_there_is_another() {
+    let (now, s) = (Instant::now(), Duration::from_secs(1));
+    let mut track = Track::new(CacheLimits::default());
+    let feed = track.open(A, header(1), now).unwrap().unwrap();
+    track.append(feed, object(0, 100_000), now).unwrap();
+    let mut viewer = Viewer::new(&track, subscription());
+    for tenths in 0..25 {
+        viewer.run(&track, 100, now + s * tenths / 10);
+    }
+    assert_eq!(viewer.reset, []);
+    track.open(A, header(2), now + 3 * s).unwrap().unwrap();
+    viewer.run(&track, 0, now + 3 * s);
+    viewer.run(&track, 0, now + 5 * s);
+    assert_eq!(viewer.reset, [(0, ResetCode::DELIVERY_TIMEOUT)]);
+}
+
+#[test]
+fn who_takes_nothing_of_what_waits_is_stuck() {
+    let (now, s) = (Instant::now(), Duration::from_secs(1));
+    let mut track = Track::new(CacheLimits::default());
+    let mut viewer = Viewer::new(&track, subscription());
+    let at = |seconds: u64| now + s * seconds as u32;
+    for second in 0..=20 {
+        // A group each second: the older ones are cut meanwhile.
+        let feed = track.open(A, header(second), at(second)).unwrap().unwrap();
+        track.append(feed, object(0, 1000), at(second)).unwrap();
+        viewer.run(&track, 0, at(second));
+        assert!(!viewer.outbox.is_stuck(at(second)), "{second} s");
+    }
+    assert!(viewer.outbox.is_stuck(at(21)));
+    viewer.run(&track, 10, at(21));
+    assert!(!viewer.outbox.is_stuck(at(21)), "it takes something");
+    // For a while there was nothing to take.
+    viewer.run(&track, usize::MAX, at(22));
+    let feed = track.open(A, header(99), at(60)).unwrap().unwrap();
+    track.append(feed, object(0, 1000), at(60)).unwrap();
+    viewer.run(&track, 0, at(60));
+    assert!(!viewer.outbox.is_stuck(at(70)));
+}
+
+#[test]
+fn what_was_never_offered_is_never_dropped() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default());
+    let feed = track.open(A, header(1), now).unwrap().unwrap();
+    for id in 0..10 {
+        track.append(feed, object(id, 100), now).unwrap();
+    }
+    let start = Some(Location { group: 1, object: 10 });
+    let mut viewer = Viewer::new(&track, Subscription { start, ..subscription() });
+    viewer.run(&track, usize::MAX, now);
+    let later = now + Duration::from_secs(30);
+    assert_eq!(viewer.outbox.backlog(|_| Some(&track), later), (0, Duration::ZERO));
+    viewer.outbox.unsubscribe(0, Some(&track));
+    assert_eq!(viewer.outbox.books().drops.total(), DropCounts::default());
+}
+
+#[test]
+fn what_is_evicted_after_a_look_is_not_read() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits { bytes: 3000, ..CacheLimits::default() });
+    let mut viewer = Viewer::new(&track, subscription());
+    let feed = track.open(A, header(1), now).unwrap().unwrap();
+    track.append(feed, object(0, 1000), now).unwrap();
+    viewer.run(&track, 500, now);
+    let sent = viewer.streams[&0].clone();
+    for action in viewer.outbox.unblock(now) {
+        viewer.act(action);
+    }
+    for action in viewer.outbox.look(TRACK, &track, now) {
+        viewer.act(action);
+    }
+    // Another thread takes in more, and the cache loses the place.
+    for id in 1..20 {
+        track.append(feed, object(id, 1000), now).unwrap();
+    }
+    assert_eq!(viewer.outbox.poll(TRACK, &track), None);
+    viewer.run(&track, usize::MAX, now);
+    assert_eq!(
+        (&viewer.streams[&0], &viewer.reset[..]),
+        (&sent, &[(0, ResetCode::TOO_FAR_BEHIND)][..])
+    );
+}
+
 /// Adds what is in the books of [`TRACK`] since the last time.
 fn take_books(viewer: &mut Viewer, track: &Track, sum: &mut TrackBooks) {
     for (id, books) in viewer.outbox.take_track_books(|_| Some(track)) {

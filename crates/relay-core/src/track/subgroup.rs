@@ -132,6 +132,11 @@ impl Subgroup {
         self.base
     }
 
+    /// Index of the first object that is still known.
+    pub(crate) fn first_index(&self) -> u64 {
+        self.first_index
+    }
+
     /// Index after the last object known, counted from the subgroup's first.
     pub(crate) fn object_count(&self) -> u64 {
         self.first_index + self.objects.len() as u64
@@ -163,6 +168,7 @@ impl Subgroup {
 
     /// Up to about `max` bytes from `offset` on, without copying them.
     pub(crate) fn read(&self, offset: u64, max: usize, into: &mut Vec<Bytes>) {
+        debug_assert!(offset >= self.base, "what was evicted is not read");
         let first =
             self.chunks.partition_point(|(start, chunk)| start + chunk.len() as u64 <= offset);
         let mut taken = 0;
@@ -190,9 +196,10 @@ impl Subgroup {
         chunks
     }
 
-    /// The properties of an object that is held, without their length.
+    /// The properties of an object that is held, without their length. Of one that is evicted in
+    /// part there are none.
     pub(crate) fn properties(&self, object: &ObjectEntry) -> Bytes {
-        if !self.header.properties {
+        if !self.header.properties || object.start < self.base {
             return Bytes::new();
         }
         let header = self.slice(object.start, object.payload_start);
