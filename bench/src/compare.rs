@@ -234,7 +234,7 @@ impl Bench {
             }
             say(&table::line(1, kind, &load, &report));
             if !served(&report) {
-                most.generator_was_limit = report.generator.share(report.seconds) > 0.9;
+                most.generator_was_limit = report.generator.cpu_s / report.seconds > 0.9;
                 return Ok(most);
             }
             most.viewers = viewers;

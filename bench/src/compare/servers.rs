@@ -41,6 +41,11 @@ impl Kind {
     /// All of them, in the order in which they are measured.
     pub const ALL: [Self; 4] = [Self::Bare, Self::Weir, Self::MoqRelay, Self::MoqRelayIetf];
 
+    /// Whether it is another relay.
+    pub(super) const fn is_peer(self) -> bool {
+        matches!(self, Self::MoqRelay | Self::MoqRelayIetf)
+    }
+
     /// What it is called in tables.
     pub const fn name(self) -> &'static str {
         match self {

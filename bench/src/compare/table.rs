@@ -30,16 +30,28 @@ struct Row {
     join_p50_ms: f64,
     rss_per_viewer_kb: f64,
     tally: Tally,
+    /// Viewers that got nothing or were thrown out.
+    lost: u64,
     /// The largest part of its core that the load generator needed.
     generator: f64,
 }
 
 impl Row {
+    /// What was published for viewers and did not come, and how many of them got nothing.
+    fn missing(&self) -> String {
+        let lost = match self.lost {
+            0 => String::new(),
+            lost => format!(", {lost} viewers lost"),
+        };
+        format!("{:.2} %{lost}", 100.0 * self.tally.missing_share())
+    }
+
     fn of(reports: &[Report]) -> Self {
         let median_of = |value: fn(&Report) -> f64| median(reports.iter().map(value).collect());
         let mut tally = Tally::default();
         reports.iter().for_each(|report| tally += report.measured());
-        let share = |report: &Report| report.generator.share(report.seconds);
+        let share = |report: &Report| report.generator.cpu_s / report.seconds;
+        let targets = || reports.iter().flat_map(|report| &report.targets);
         Self {
             cpu_s_per_gib: median_of(|r| r.relay.as_ref().map_or(f64::NAN, |c| c.cpu_s_per_gib)),
             p50_ms: median_of(|r| r.targets[0].lateness.p50_ms),
@@ -51,6 +63,7 @@ impl Row {
                 r.relay.as_ref().map_or(f64::NAN, |c| c.rss_per_viewer / 1000.0)
             }),
             tally,
+            lost: targets().map(|target| target.never_joined.max(target.broken)).sum(),
             generator: reports.iter().map(share).fold(0.0, f64::max),
         }
     }
@@ -161,25 +174,30 @@ fn write_load(text: &mut String, load: &Load, servers: &BTreeMap<Kind, Vec<Repor
         "\n## {viewers} viewers, {name}\n\n\
          Objects of {} bytes, {} a second, {} a group:\n\
          `weir-bench load --viewers {viewers} --size {} --rate {} --group {}`\n\n\
-         | server | CPU-s/GiB | of bare | p50 ms | p90 | p99 | max | missing | join p50 ms | RSS per viewer | generator |\n\
-         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+         | server | CPU-s/GiB | of bare | of the best peer | p50 ms | p90 | p99 | max | missing | join p50 ms | RSS per viewer | generator |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         media.size, media.rate, media.group, media.size, media.rate, media.group
     );
     let bare = servers.get(&Kind::Bare).map(|reports| Row::of(reports).cpu_s_per_gib);
+    let peers = servers.iter().filter(|(kind, _)| kind.is_peer());
+    let best_peer = peers.map(|(_, reports)| Row::of(reports).cpu_s_per_gib).reduce(f64::min);
     for (kind, reports) in servers {
         let row = Row::of(reports);
-        let of_bare =
-            bare.map_or("–".to_owned(), |bare| format!("{:.2}", row.cpu_s_per_gib / bare));
+        let ratio = |other: Option<f64>| {
+            other.map_or("–".to_owned(), |other| format!("{:.2}", row.cpu_s_per_gib / other))
+        };
         let _ = writeln!(
             text,
-            "| {} | {:.2} | {of_bare} | {:.2} | {:.2} | {:.2} | {:.1} | {:.2} % | {} | {:.0} kB | {:.0} % |",
+            "| {} | {:.2} | {} | {} | {:.2} | {:.2} | {:.2} | {:.1} | {} | {} | {:.0} kB | {:.0} % |",
             kind.name(),
             row.cpu_s_per_gib,
+            ratio(bare),
+            ratio(best_peer),
             row.p50_ms,
             row.p90_ms,
             row.p99_ms,
             row.max_ms,
-            100.0 * row.tally.missing_share(),
+            row.missing(),
             // It has no past to begin with: its viewers wait for the next group.
             if *kind == Kind::Bare { "–".to_owned() } else { format!("{:.1}", row.join_p50_ms) },
             row.rss_per_viewer_kb,
@@ -192,14 +210,14 @@ fn write_load(text: &mut String, load: &Load, servers: &BTreeMap<Kind, Vec<Repor
 pub(super) fn line(round: usize, kind: Kind, load: &Load, report: &Report) -> String {
     let row = Row::of(std::slice::from_ref(report));
     format!(
-        "{round} {:>4} x {:<10} {:<14} {:>6.2} CPU-s/GiB  p50 {:>7.2} p99 {:>7.2} ms  missing {:.2} %",
+        "{round} {:>4} x {:<10} {:<14} {:>6.2} CPU-s/GiB  p50 {:>7.2} p99 {:>7.2} ms  missing {}",
         load.viewers,
         load.name,
         kind.name(),
         row.cpu_s_per_gib,
         row.p50_ms,
         row.p99_ms,
-        100.0 * row.tally.missing_share()
+        row.missing()
     )
 }
 

@@ -346,8 +346,11 @@ impl Load {
                 None => targets[at].never_joined += 1,
             }
             errors[at].extend(account.error.clone());
-            // Who left early was owed what it had time to get.
-            let left = account.left - (self.options.drain * 1e6) as Micros;
+            // Who left early was owed what it had time to get; who was thrown out, all of it.
+            let left = match &account.error {
+                None => account.left - (self.options.drain * 1e6) as Micros,
+                Some(_) => until,
+            };
             let windows = [from..until.min(left), 0..left];
             targets[at].add(&account, &self.ledgers, &windows, self.options.media.tracks());
         }

@@ -172,8 +172,11 @@ impl Node {
 
     /// This node alone.
     pub(super) fn snapshot(&self) -> NodeSnapshot {
-        let infos: Vec<_> = lock(&self.sessions).values().cloned().collect();
-        let mut books = lock(&self.totals.ended).clone();
+        let (infos, mut books): (Vec<_>, _) = {
+            // A session that ends in between would be counted twice, or not at all.
+            let sessions = lock(&self.sessions);
+            (sessions.values().cloned().collect(), lock(&self.totals.ended).clone())
+        };
         let mut sessions: Vec<_> = infos
             .iter()
             .map(|info| {

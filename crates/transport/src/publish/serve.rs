@@ -81,7 +81,8 @@ impl Serve {
                 }
             }
             if tasks.len() > MAX_BEHIND {
-                floor.send_replace(largest.map_or(0, |at| at.group) - (MAX_BEHIND / 2) as u64);
+                let largest = largest.map_or(0, |at| at.group);
+                floor.send_replace(largest.saturating_sub((MAX_BEHIND / 2) as u64));
             }
             // Later drafts leave it to the subscriber to end what its filter has ended.
             let past_end = self.connection.version() < Version::Draft22

@@ -19,9 +19,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use moqt::{
-    AuthToken, Backfill, Event, GoAway, Namespace, Parameters, PublishDoneCode, Request,
-    RequestError, RequestErrorCode, RequestId, RequestOk, ResetCode, Response, SessionCode, Setup,
-    SubscribeNamespace,
+    AuthToken, Backfill, Event, GoAway, Namespace, Parameters, PublishDone, PublishDoneCode,
+    Request, RequestError, RequestErrorCode, RequestId, RequestOk, ResetCode, Response,
+    SessionCode, Setup, SubscribeNamespace,
 };
 use relay_core::{Books, Outbox, Peer, RouteAction, SessionId, StreamKey, TrackId};
 use stats::SessionKind;
@@ -153,6 +153,7 @@ pub(super) async fn run(
         tracks: BTreeMap::new(),
         streams: HashMap::new(),
         winding: Vec::new(),
+        farewells: Vec::new(),
         written: 0,
         unsent_limit: 0,
         opening: false,
@@ -203,6 +204,8 @@ struct Session {
     streams: HashMap<StreamKey, Stream>,
     /// Streams that were given up.
     winding: Vec<Winding>,
+    /// Subscriptions that are over, to be said once those are gone.
+    farewells: Vec<(RequestId, PublishDone)>,
     /// Bytes that QUIC took of data streams, and how many it may hold that are not acknowledged.
     written: u64,
     unsent_limit: u64,
@@ -331,8 +334,7 @@ impl Session {
         self.ticks = self.ticks.wrapping_add(1);
         let age = now.saturating_duration_since(self.info.since);
         self.info.ticked.store(age.as_millis() as u64, Ordering::Relaxed);
-        let connection = self.driver.connection();
-        self.unsent_limit = connection.limit_unsent(connection.path_stats().cwnd);
+        self.fit_window();
         self.end_winding(now);
         if self.ticks.is_multiple_of(FIGURES_EVERY) {
             self.publish_figures(now);
@@ -347,6 +349,14 @@ impl Session {
             let relieved = lock(&self.node.router).is_relieved(self.id);
             relieved && self.node.has_other_uplink(self.id) || now >= until
         })
+    }
+
+    /// Fits what QUIC may hold of us to what the path takes by now. `true`: it may hold more.
+    pub(super) fn fit_window(&mut self) -> bool {
+        let connection = self.driver.connection();
+        let before = self.unsent_limit;
+        self.unsent_limit = connection.limit_unsent(connection.path_stats().cwnd);
+        self.unsent_limit > before
     }
 
     fn publish_figures(&mut self, now: Instant) {
@@ -605,6 +615,7 @@ impl Session {
     }
 
     fn handle_ended(&mut self, id: RequestId, code: Option<ResetCode>) {
+        self.farewells.retain(|(request, _)| *request != id);
         if self.served.contains_key(&id) {
             self.end_served(id);
         } else if self.upstream.contains_key(&id) {
@@ -630,8 +641,11 @@ impl Session {
         drop(states);
         self.publish_figures(now);
         self.pasts.cancel_all();
-        self.node.totals.absorb(self.outbox.books());
-        lock(&self.node.sessions).remove(&self.id);
+        {
+            let mut sessions = lock(&self.node.sessions);
+            self.node.totals.absorb(self.outbox.books());
+            sessions.remove(&self.id);
+        }
         lock(&self.node.mailboxes).remove(&self.id);
         self.node.clocks.part(self.id);
         let id = self.id;

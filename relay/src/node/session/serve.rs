@@ -321,6 +321,13 @@ impl Session {
         for request in std::mem::take(&mut self.done) {
             self.forget_served(request);
         }
+        // "A sender MUST NOT send PUBLISH_DONE until it has closed all streams".
+        if self.winding.is_empty() {
+            for (request, done) in std::mem::take(&mut self.farewells) {
+                self.respond(request, Response::PublishDone(done))?;
+                said = true;
+            }
+        }
         let books = self.outbox.books();
         self.info.bytes_out.store(books.bytes_out, Ordering::Relaxed);
         self.info.objects_out.store(books.objects_out, Ordering::Relaxed);
@@ -360,6 +367,8 @@ impl Session {
                     self.streams.remove(&key);
                     continue;
                 }
+                // While a path is being probed its window grows with every round trip.
+                Poll::Pending if self.fit_window() => continue,
                 Poll::Pending => 0,
             };
             self.written += taken as u64;
@@ -490,12 +499,8 @@ impl Session {
                 self.driver.connection().send_datagram(bytes);
             }
             Action::Done { request, code, streams } => {
-                // "A sender MUST NOT send PUBLISH_DONE until it has closed all streams".
-                for Winding { mut stream, code, .. } in self.winding.drain(..) {
-                    stream.reset(code);
-                }
                 let done = PublishDone { code, stream_count: streams, reason: Default::default() };
-                self.respond(request, Response::PublishDone(done))?;
+                self.farewells.push((request, done));
                 if let Some(track) = self.served.get(&request).and_then(|served| served.track) {
                     let session = self.id;
                     self.node.route(|router, _| router.handle_unsubscribe(session, request, track));

@@ -212,8 +212,12 @@ impl Session {
     pub(super) fn handle_datagram(&mut self, request: RequestId, datagram: Datagram) {
         let track = self.upstream.get(&request).and_then(|id| self.node.track(*id));
         let Some(track) = track else { return };
-        self.node.totals.count_in(0, 1);
-        let pushed = track.write().push_datagram(self.id, datagram, Instant::now());
+        let mut state = track.write();
+        let before = (state.bytes_in(), state.objects_in());
+        let pushed = state.push_datagram(self.id, datagram, Instant::now());
+        let (bytes, objects) = (state.bytes_in() - before.0, state.objects_in() - before.1);
+        drop(state);
+        self.node.totals.count_in(bytes, objects);
         track.wake();
         if let Err(error) = pushed {
             self.handle_fault(Fault { track: track.id, error }, Instant::now());
