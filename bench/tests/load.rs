@@ -69,13 +69,23 @@ async fn the_books_balance() {
 
 #[tokio::test]
 async fn a_slow_viewer_costs_the_others_nothing_and_its_drops_are_counted() {
+    slow_beside_fast(&[]).await;
+}
+
+/// What is cut is then behind what follows it, in the relay's and in QUIC's order.
+#[tokio::test]
+async fn so_are_those_of_one_who_wants_the_newest_first() {
+    slow_beside_fast(&["--newest-first"]).await;
+}
+
+async fn slow_beside_fast(more: &[&str]) {
     let scratch = tempfile::tempdir().unwrap();
     let relay = start_relay(scratch.path());
     // 2 Mbit/s through 500 kbit/s.
     let load = ["--viewers=5", "--slow=1", "--size=8k", "--group=15"];
     let link = ["--slow-link=rate=500k delay=5 queue=64k"];
     let time = ["--seconds=6", "--settle=0.2", "--drain=6"];
-    let report = put(&relay, options(&[&load[..], &link, &time].concat())).await;
+    let report = put(&relay, options(&[&load[..], &link, &time, more].concat())).await;
     let text = report.to_text();
 
     let (slow, fast) = report.targets.split_last().unwrap();

@@ -181,6 +181,7 @@ impl Load {
             tracks: tracks.collect(),
             target: crowd,
             shared: Arc::clone(&entry.shared),
+            newest_first: self.options.newest_first,
             stop,
         };
         entry.watching.push_back((broadcast, leave));

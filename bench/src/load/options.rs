@@ -105,6 +105,9 @@ pub struct Options {
     /// Seconds that late objects are waited for at the end.
     #[arg(long, default_value_t = 1.0)]
     pub drain: f64,
+    /// Viewers ask for the newest group before older ones, as the player does.
+    #[arg(long)]
+    pub newest_first: bool,
     /// New viewers a second until all are there.
     #[arg(long, default_value_t = 200.0)]
     pub ramp: f64,

@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use moqt::{
-    Event, FullTrackName, Limits, Parameters, Request, RequestId, Response, SubgroupHeader,
-    Subscribe, Version,
+    Event, FullTrackName, GroupOrder, Limits, Parameters, Request, RequestId, Response,
+    SubgroupHeader, Subscribe, Version,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
@@ -77,6 +77,8 @@ pub(super) struct Order {
     pub(super) target: usize,
     /// Its target's figures.
     pub(super) shared: Arc<Shared>,
+    /// It wants the newest group before older ones.
+    pub(super) newest_first: bool,
     /// Ends the viewer when it is dropped.
     pub(super) stop: oneshot::Receiver<()>,
 }
@@ -214,11 +216,12 @@ impl Account {
 
 /// Watches until told to stop.
 async fn run(endpoint: &Endpoint, mut order: Order) -> Account {
+    let mut stop = std::mem::replace(&mut order.stop, oneshot::channel().1);
     let account = Rc::new(RefCell::new(Account::new(&order)));
     let mut readers = JoinSet::new();
     let outcome = tokio::select! {
-        error = watch(endpoint, &order.url, &order.tracks, &order.shared, &account, &mut readers) => Some(error),
-        _ = &mut order.stop => None,
+        error = watch(endpoint, &order, &account, &mut readers) => Some(error),
+        _ = &mut stop => None,
     };
     readers.shutdown().await;
     let mut account = Rc::into_inner(account).expect("no reader is left").into_inner();
@@ -230,12 +233,11 @@ async fn run(endpoint: &Endpoint, mut order: Order) -> Account {
 /// Runs the session; says why it ended.
 async fn watch(
     endpoint: &Endpoint,
-    url: &Url,
-    tracks: &[(usize, FullTrackName)],
-    shared: &Arc<Shared>,
+    order: &Order,
     account: &Rc<RefCell<Account>>,
     readers: &mut JoinSet<()>,
 ) -> String {
+    let Order { url, tracks, shared, newest_first, .. } = order;
     let tls = ClientTls { disable_verify: true, ..ClientTls::default() };
     let connection = match endpoint.connect(url, &tls).await {
         Ok(connection) => connection,
@@ -246,7 +248,9 @@ async fn watch(
     let mut driver = Driver::new(connection, setup, Limits::default());
     let mut requests: Vec<RequestId> = Vec::with_capacity(tracks.len());
     for (_, track) in tracks {
-        let subscribe = Subscribe { track: track.clone(), parameters: Parameters::default() };
+        let group_order = newest_first.then_some(GroupOrder::Descending);
+        let parameters = Parameters { group_order, ..Parameters::default() };
+        let subscribe = Subscribe { track: track.clone(), parameters };
         match driver.session_mut().request(Request::Subscribe(subscribe)) {
             Ok(id) => requests.push(id),
             Err(error) => return error.to_string(),

@@ -23,7 +23,7 @@ mod track;
 
 pub use fetch::{FetchCursor, FetchStep, FetchedObject, Part};
 pub use outbox::{Action, Books, GroupBooks, Outbox, StreamKey, Subscription, TrackBooks};
-pub use policy::{DeliveryTimeouts, Policy, fetch_priority};
+pub use policy::{DeliveryTimeouts, Policy, fetch_priority, is_more_urgent};
 pub use router::{Peer, RouteAction, Router, RouterConfig, SessionId, TrackId, Upstream};
 pub use track::{
     CacheLimits, Captured, FeedId, GroupArrived, Milestone, Spread, Subgroup, SubgroupEnd,

@@ -91,6 +91,13 @@ pub(crate) fn stream_priority(subscriber: u8, publisher: u8, rank: u64, subgroup
     ((urgency * GROUPS + rank) * SUBGROUPS + subgroup) as i32
 }
 
+/// Whether a stream's subscriber or publisher gave it more priority than another's, whatever their
+/// groups.
+pub fn is_more_urgent(priority: i32, other: i32) -> bool {
+    let urgency = |priority: i32| priority as u64 / (GROUPS * SUBGROUPS);
+    urgency(priority) > urgency(other)
+}
+
 /// The place of a fetch stream whose objects have this subscriber and publisher priority, among the
 /// session's subgroup streams: before live groups of the same priorities, whose past it is.
 pub fn fetch_priority(subscriber: u8, publisher: u8) -> i32 {

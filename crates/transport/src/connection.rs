@@ -108,6 +108,11 @@ impl Connection {
         limit
     }
 
+    /// Makes writes wait until no more bytes than these are unacknowledged.
+    pub fn limit_unacknowledged(&self, bytes: u64) {
+        self.session.set_send_window(bytes + 1);
+    }
+
     /// Lets the peer have this many unidirectional streams open towards us. QUIC keeps state for
     /// each, so viewers get few and publishers many.
     pub fn allow_streams(&self, count: u32) {

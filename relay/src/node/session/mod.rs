@@ -3,12 +3,14 @@
 //! * `names`: namespaces and tracks that each tells the other of.
 //! * `serve`: subscriptions of the peer, and the streams they get.
 //! * `upstream`: subscriptions at the peer, and the streams it sends.
+//! * `winding`: streams that are given up.
 //! * `past`: FETCH, fills and TRACK_STATUS, answered from the cache or passed on.
 
 mod names;
 mod past;
 mod serve;
 mod upstream;
+mod winding;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -30,8 +32,9 @@ use transport::{Connection, Driver, DriverEvent, Error};
 
 use self::names::{Followed, Watched};
 use self::past::Pasts;
-use self::serve::{Served, Stream, Winding};
+use self::serve::{Served, Stream};
 use self::upstream::{Ending, Ingest};
+use self::winding::Winding;
 use super::viewers::Reports;
 use super::{Mail, Mailbox, Node, SharedTrack, Signal, lock};
 
@@ -152,10 +155,9 @@ pub(super) async fn run(
         mailbox,
         tracks: BTreeMap::new(),
         streams: HashMap::new(),
-        winding: Vec::new(),
+        winding: Winding::default(),
         farewells: Vec::new(),
-        written: 0,
-        unsent_limit: 0,
+        cwnd: 0,
         opening: false,
         served: HashMap::new(),
         done: Vec::new(),
@@ -203,12 +205,11 @@ struct Session {
     tracks: BTreeMap<TrackId, Arc<SharedTrack>>,
     streams: HashMap<StreamKey, Stream>,
     /// Streams that were given up.
-    winding: Vec<Winding>,
+    winding: Winding,
     /// Subscriptions that are over, to be said once those are gone.
     farewells: Vec<(RequestId, PublishDone)>,
-    /// Bytes that QUIC took of data streams, and how many it may hold that are not acknowledged.
-    written: u64,
-    unsent_limit: u64,
+    /// The congestion window that what QUIC may hold was fitted to.
+    cwnd: u64,
     /// Some of them may be opened now.
     opening: bool,
     /// The peer's subscriptions, and ours by PUBLISH.
@@ -315,7 +316,8 @@ impl Session {
         if now >= self.tick_due && self.poll_tick(cx, now) {
             return true;
         }
-        let expiry = self.outbox.poll_timeout();
+        let expiry =
+            self.outbox.poll_timeout().into_iter().chain(self.winding.poll_timeout()).min();
         if self.expiry.as_ref().map(|(at, _)| *at) != expiry {
             self.expiry = expiry.map(|at| (at, Box::pin(tokio::time::sleep_until(at.into()))));
         }
@@ -330,12 +332,13 @@ impl Session {
 
     /// `true`: the session may end.
     fn poll_tick(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let last = self.tick_due.checked_sub(TICK).unwrap_or(now);
         self.tick_due = now + TICK;
         self.ticks = self.ticks.wrapping_add(1);
         let age = now.saturating_duration_since(self.info.since);
         self.info.ticked.store(age.as_millis() as u64, Ordering::Relaxed);
         self.fit_window();
-        self.end_winding(now);
+        self.winding.handle_tick(self.driver.connection(), last, now);
         if self.ticks.is_multiple_of(FIGURES_EVERY) {
             self.publish_figures(now);
         }
@@ -354,9 +357,12 @@ impl Session {
     /// Fits what QUIC may hold of us to what the path takes by now. `true`: it may hold more.
     pub(super) fn fit_window(&mut self) -> bool {
         let connection = self.driver.connection();
-        let before = self.unsent_limit;
-        self.unsent_limit = connection.limit_unsent(connection.path_stats().cwnd);
-        self.unsent_limit > before
+        let cwnd = connection.path_stats().cwnd;
+        let before = std::mem::replace(&mut self.cwnd, cwnd);
+        if cwnd != before {
+            connection.limit_unsent(cwnd);
+        }
+        cwnd > before
     }
 
     fn publish_figures(&mut self, now: Instant) {

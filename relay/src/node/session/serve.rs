@@ -51,24 +51,9 @@ pub(super) const DEFAULT_PRIORITY: u8 = 128;
 
 type Opening = Pin<Box<dyn Future<Output = Result<SendStream, Error>> + Send>>;
 
-/// How long a stream that is given up may take to get rid of what QUIC has of it.
-const WIND_DOWN: Duration = Duration::from_secs(3);
-/// Above all data, below requests: what QUIC has of a stream that is given up goes out first.
-const WINDING_PRIORITY: i32 = i32::MAX - 2;
-
-/// A stream that is given up, to be reset once what was handed to QUIC is on its way: a reset at
-/// once would take objects back that are counted as delivered.
-pub(super) struct Winding {
-    stream: SendStream,
-    code: ResetCode,
-    /// Bytes that QUIC must have taken of this session by then.
-    mark: u64,
-    until: Instant,
-}
-
 pub(super) enum Stream {
     Opening(Opening, i32),
-    Open(SendStream),
+    Open(SendStream, i32),
     /// Finished, and to be reset if the peer does not have all of it in time.
     Closing(oneshot::Sender<ResetCode>),
 }
@@ -305,6 +290,7 @@ impl Session {
     /// Hands the transport what it takes now. `true`: the session was told something.
     pub(super) fn pump(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Error> {
         self.opening = true;
+        self.winding.begin_round();
         let mut said = false;
         for action in self.outbox.unblock(now) {
             said |= self.act(action)?;
@@ -315,9 +301,6 @@ impl Session {
         debug_assert!(self.tracks.is_empty(), "subscriptions begin and end outside");
         self.tracks = tracks;
         said |= pumped?;
-        if !self.winding.is_empty() {
-            self.end_winding(now);
-        }
         for request in std::mem::take(&mut self.done) {
             self.forget_served(request);
         }
@@ -356,11 +339,11 @@ impl Session {
                     Some((self.outbox.urgency(track.id, &state)?, track, state))
                 })
                 .max_by_key(|(urgency, ..)| *urgency);
-            let Some((_, track, state)) = most_urgent else { return Ok(said) };
+            let Some((urgency, track, state)) = most_urgent else { return Ok(said) };
             let write = self.outbox.poll(track.id, &state);
             drop(state);
             let Some(Action::Write { stream: key, mut chunks }) = write else { return Ok(said) };
-            let taken = match self.write(cx, key, &mut chunks)? {
+            let taken = match self.write_in_turn(cx, key, urgency, &mut chunks, now)? {
                 Poll::Ready(Some(taken)) => taken,
                 Poll::Ready(None) => {
                     self.outbox.handle_stopped(key);
@@ -371,7 +354,6 @@ impl Session {
                 Poll::Pending if self.fit_window() => continue,
                 Poll::Pending => 0,
             };
-            self.written += taken as u64;
             let state = track.read();
             // The last byte of a subgroup that is over takes its FIN along.
             if self.outbox.handle_written(key, taken, &state, now) {
@@ -395,7 +377,7 @@ impl Session {
             {
                 let opened = opened?;
                 opened.set_priority(*priority);
-                *stream = Stream::Open(opened);
+                *stream = Stream::Open(opened, *priority);
                 self.outbox.handle_opened(*key);
             }
         }
@@ -404,7 +386,7 @@ impl Session {
 
     /// Finishes a stream. It is watched for as long as its last bytes may yet be late.
     fn finish(&mut self, key: StreamKey) {
-        let Some(Stream::Open(mut stream)) = self.streams.remove(&key) else { return };
+        let Some(Stream::Open(mut stream, _)) = self.streams.remove(&key) else { return };
         stream.finish();
         if !self.outbox.awaits_delivery(key) {
             return;
@@ -428,34 +410,45 @@ impl Session {
         self.outbox.handle_delivered(key);
     }
 
-    fn wind_down(&mut self, key: StreamKey, code: ResetCode) {
-        let Some(Stream::Open(_)) = self.streams.get(&key) else { return self.reset(key, code) };
-        let Some(Stream::Open(stream)) = self.streams.remove(&key) else { return };
-        stream.set_priority(WINDING_PRIORITY);
-        let mark = self.written + self.unsent_limit;
-        let until = Instant::now() + WIND_DOWN;
-        self.winding.push(Winding { stream, code, mark, until });
-    }
-
-    /// Resets what was wound down: QUIC took so much since that all of it must have been sent, or
-    /// had long enough.
-    pub(super) fn end_winding(&mut self, now: Instant) {
-        let written = self.written;
-        self.winding.retain_mut(|winding| {
-            let over = written >= winding.mark || now >= winding.until;
-            if over {
-                winding.stream.reset(winding.code);
-            }
-            !over
-        });
+    fn wind_down(&mut self, key: StreamKey, code: ResetCode, now: Instant) {
+        let Some(Stream::Open(..)) = self.streams.get(&key) else { return self.reset(key, code) };
+        let Some(Stream::Open(stream, priority)) = self.streams.remove(&key) else { return };
+        self.winding.push(stream, priority, code, now);
     }
 
     fn reset(&mut self, key: StreamKey, code: ResetCode) {
         match self.streams.remove(&key) {
-            Some(Stream::Open(mut stream)) => stream.reset(code),
+            Some(Stream::Open(mut stream, _)) => stream.reset(code),
             Some(Stream::Closing(reset)) => drop(reset.send(code)),
             Some(Stream::Opening(..)) | None => {}
         }
+    }
+
+    /// Writes, unless streams that are given up go first.
+    fn write_in_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        key: StreamKey,
+        priority: i32,
+        chunks: &mut [bytes::Bytes],
+        now: Instant,
+    ) -> Result<Poll<Option<usize>>, Error> {
+        if !self.winding.holds_back(priority) {
+            let written = self.write(cx, key, chunks);
+            if let Ok(Poll::Ready(Some(taken))) = written {
+                self.winding.handle_urgent(taken);
+            }
+            return written;
+        }
+        if !self.winding.begin_try(self.driver.connection(), now) {
+            return Ok(Poll::Pending);
+        }
+        let written = self.write(cx, key, chunks);
+        self.driver.connection().limit_unsent(self.cwnd);
+        if let Ok(Poll::Ready(Some(_))) = written {
+            self.winding.end();
+        }
+        written
     }
 
     /// Writes to a data stream: how many bytes were taken, or `None` when the peer stopped it.
@@ -466,7 +459,7 @@ impl Session {
         chunks: &mut [bytes::Bytes],
     ) -> Result<Poll<Option<usize>>, Error> {
         let Some(stream) = self.streams.get_mut(&key) else { return Ok(Poll::Ready(None)) };
-        let Stream::Open(stream) = stream else { return Ok(Poll::Pending) };
+        let Stream::Open(stream, _) = stream else { return Ok(Poll::Pending) };
         match stream.poll_write_chunks(cx, chunks) {
             Poll::Ready(Ok(taken)) => Ok(Poll::Ready(Some(taken))),
             Poll::Ready(Err(WriteError::Stopped(_))) => Ok(Poll::Ready(None)),
@@ -484,14 +477,17 @@ impl Session {
                 self.opening = true;
             }
             Action::Priority { stream, priority } => match self.streams.get_mut(&stream) {
-                Some(Stream::Open(stream)) => stream.set_priority(priority),
+                Some(Stream::Open(stream, held)) => {
+                    *held = priority;
+                    stream.set_priority(priority);
+                }
                 Some(Stream::Opening(_, held)) => *held = priority,
                 Some(Stream::Closing(_)) | None => {}
             },
             Action::Finish(stream) => self.finish(stream),
             Action::Reset(stream, code) => match code {
                 ResetCode::DELIVERY_TIMEOUT | ResetCode::TOO_FAR_BEHIND => {
-                    self.wind_down(stream, code);
+                    self.wind_down(stream, code, Instant::now());
                 }
                 _ => self.reset(stream, code),
             },
