@@ -22,7 +22,9 @@ mod router;
 mod track;
 
 pub use fetch::{FetchCursor, FetchStep, FetchedObject, Part};
-pub use outbox::{Action, Books, GroupBooks, Outbox, StreamKey, Subscription, TrackBooks};
+pub use outbox::{
+    Action, Books, DatagramOut, GroupBooks, Outbox, StreamKey, Subscription, TrackBooks, Urgency,
+};
 pub use policy::{DeliveryTimeouts, Policy, fetch_priority, is_more_urgent};
 pub use router::{Peer, RouteAction, Router, RouterConfig, SessionId, TrackId, Upstream};
 pub use track::{

@@ -1,5 +1,6 @@
 //! One downstream session: what to write next, and what to give up.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -72,8 +73,8 @@ pub enum Action {
     Finish(StreamKey),
     /// Reset the stream, or do not open it if it is not open yet.
     Reset(StreamKey, ResetCode),
-    /// Send a datagram.
-    Datagram(Bytes),
+    /// Send an object as a datagram, and say with [`Outbox::handle_datagram`] whether it went.
+    Datagram(DatagramOut),
     /// End the subscription with PUBLISH_DONE; the outbox has forgotten it.
     Done {
         /// The subscription.
@@ -85,6 +86,26 @@ pub enum Action {
     },
 }
 
+/// An object to be sent as a datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatagramOut {
+    /// What to send.
+    pub bytes: Bytes,
+    track: TrackId,
+    group: u64,
+    /// Bytes that count for it.
+    len: u64,
+}
+
+/// What decides which of a session's tracks goes first: priority, and of equal ones whoever was not
+/// served for the longest time, so that none starves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Urgency {
+    /// The stream's, higher first.
+    pub priority: i32,
+    turn: Reverse<u64>,
+}
+
 /// One downstream session's subscriptions and streams.
 #[derive(Debug)]
 pub struct Outbox {
@@ -94,6 +115,8 @@ pub struct Outbox {
     /// Streams that are whole, and until when all of them must be delivered.
     closing: Vec<(RequestId, StreamKey, Instant)>,
     next_stream: StreamKey,
+    /// Writes so far.
+    turns: u64,
     ledger: Ledger,
     /// Since when something waits and nothing is taken.
     refused_since: Option<Instant>,
@@ -111,6 +134,8 @@ struct Sub {
     next_datagram: u64,
     /// Data streams that the transport opened.
     streams: u64,
+    /// When it was written to last, counted in writes of the session.
+    turn: u64,
     /// Cursors came or went, or what decides their order changed.
     unordered: bool,
     /// The track is over; the subscription ends when everything was sent.
@@ -180,6 +205,7 @@ impl Outbox {
             cursors: Vec::new(),
             closing: Vec::new(),
             next_stream: 0,
+            turns: 0,
             ledger: Ledger::default(),
             refused_since: None,
         }
@@ -203,6 +229,7 @@ impl Outbox {
             joined: track.next_seq(),
             next_datagram: track.next_datagram(),
             streams: 0,
+            turn: 0,
             unordered: true,
             ended: None,
         };
@@ -404,8 +431,12 @@ impl Outbox {
                     continue;
                 }
                 let datagram = Datagram { track_alias: sub.wanted.alias, ..held.datagram.clone() };
-                self.ledger.send(id, held.datagram.group, 1, held.len());
-                actions.push(Action::Datagram(datagram.to_bytes(CODING)));
+                actions.push(Action::Datagram(DatagramOut {
+                    bytes: datagram.to_bytes(CODING),
+                    track: id,
+                    group: held.datagram.group,
+                    len: held.len(),
+                }));
             }
         }
     }
@@ -575,13 +606,14 @@ impl Outbox {
         Some(Action::Write { stream: cursor.stream, chunks })
     }
 
-    /// Priority of the most urgent thing that waits in this track.
-    pub fn urgency(&self, id: TrackId, track: &Track) -> Option<i32> {
-        self.cursors
-            .iter()
-            .filter(|cursor| cursor.track == id && cursor.is_ready(track))
-            .map(|cursor| cursor.priority)
-            .max()
+    /// How urgent the most urgent thing is that waits in this track: the greatest goes first.
+    pub fn urgency(&self, id: TrackId, track: &Track) -> Option<Urgency> {
+        let ready = self.cursors.iter().filter(|c| c.track == id && c.is_ready(track));
+        let urgency = |cursor: &Cursor| Urgency {
+            priority: cursor.priority,
+            turn: Reverse(self.subscriptions.get(&cursor.request).map_or(0, |sub| sub.turn)),
+        };
+        ready.map(urgency).max()
     }
 
     /// The transport opened a stream that [`Action::Open`] asked for: PUBLISH_DONE counts it. To
@@ -616,6 +648,10 @@ impl Outbox {
             return false;
         }
         self.refused_since = None;
+        self.turns += 1;
+        if let Some(sub) = self.subscriptions.get_mut(&cursor.request) {
+            sub.turn = self.turns;
+        }
         let own = taken.min(cursor.prefix.len());
         let _ = cursor.prefix.split_to(own);
         let shared = (taken - own) as u64;
@@ -629,6 +665,17 @@ impl Outbox {
             let over = ends || sub.is_none_or(|sub| sub.ended.is_some());
             over && cursor.queued(held) == 0 || held.base() > cursor.sent
         })
+    }
+
+    /// A datagram was taken by the transport, or not: it is too large for the path, or too many wait.
+    pub fn handle_datagram(&mut self, datagram: &DatagramOut, taken: bool) {
+        let DatagramOut { track, group, len, .. } = *datagram;
+        if taken {
+            self.ledger.send(track, group, 1, len);
+        } else {
+            let counts = DropCounts { groups: 0, objects: 1, bytes: len };
+            self.ledger.drop(track, group, DropReason::ExcessiveLoad, counts);
+        }
     }
 
     /// Whether it matters when the peer has all of a stream that was finished.

@@ -170,9 +170,13 @@ impl Connection {
     }
 
     /// Sends an object's datagram, in [`CANONICAL`] layout, or drops it: when it is too large, when
-    /// the peer's draft cannot say it, or when the connection is gone.
+    /// too many wait, when the peer's draft cannot say it, or when the connection is gone.
     pub fn send_datagram(&self, bytes: Bytes) -> bool {
-        self.datagram_bytes(bytes).is_some_and(|bytes| self.session.send_datagram(bytes).is_ok())
+        // QUIC would make room by dropping others, and not say so.
+        let fits = |bytes: &Bytes| bytes.len() <= self.session.datagram_send_buffer_space();
+        self.datagram_bytes(bytes)
+            .filter(fits)
+            .is_some_and(|bytes| self.session.send_datagram(bytes).is_ok())
     }
 
     fn datagram_bytes(&self, bytes: Bytes) -> Option<Bytes> {

@@ -82,7 +82,10 @@ impl Viewer {
             }
             Action::Finish(stream) => self.finished.push(stream),
             Action::Reset(stream, code) => self.reset.push((stream, code)),
-            Action::Datagram(bytes) => self.datagrams.push(bytes),
+            Action::Datagram(datagram) => {
+                self.outbox.handle_datagram(&datagram, true);
+                self.datagrams.push(datagram.bytes);
+            }
             Action::Done { request, code, streams } => self.done.push((request, code, streams)),
             Action::Write { .. } => panic!("only poll writes"),
         }
@@ -377,6 +380,58 @@ fn what_is_evicted_after_a_look_is_not_read() {
         (&viewer.streams[&0], &viewer.reset[..]),
         (&sent, &[(0, ResetCode::TOO_FAR_BEHIND)][..])
     );
+}
+
+#[test]
+fn equal_tracks_take_turns() {
+    let now = Instant::now();
+    let ids = [TrackId(1), TrackId(2), TrackId(3)];
+    let mut tracks: Vec<_> = ids.iter().map(|_| Track::new(CacheLimits::default())).collect();
+    let mut outbox = Outbox::new(Policy::default());
+    for (request, (id, track)) in ids.iter().zip(&mut tracks).enumerate() {
+        let feed = track.open(A, header(1), now).unwrap().unwrap();
+        track.append(feed, object(0, 10_000), now).unwrap();
+        outbox.subscribe(request as u64, *id, track, subscription());
+        outbox.look(*id, track, now);
+    }
+    let mut served = Vec::new();
+    for _ in 0..9 {
+        let urgency = |at: &usize| outbox.urgency(ids[*at], &tracks[*at]).unwrap();
+        let most = (0..3).max_by_key(urgency).unwrap();
+        let Some(Action::Write { stream, .. }) = outbox.poll(ids[most], &tracks[most]) else {
+            panic!("all of them wait");
+        };
+        outbox.handle_written(stream, 100, &tracks[most], now);
+        served.push(most);
+    }
+    assert_eq!(served[..3], served[3..6]);
+    assert_eq!(served[..3], served[6..]);
+    let all: std::collections::BTreeSet<_> = served[..3].iter().collect();
+    assert_eq!(all.len(), 3, "{served:?}");
+}
+
+#[test]
+fn a_datagram_that_did_not_go_is_dropped() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default());
+    let mut viewer = Viewer::new(&track, subscription());
+    let body = moqt::DatagramBody::Payload(Bytes::from_static(b"four"));
+    let datagram = Datagram {
+        track_alias: 1,
+        group: 0,
+        object: 0,
+        priority: None,
+        properties: Bytes::new(),
+        end_of_group: false,
+        body,
+    };
+    track.push_datagram(A, datagram, now).unwrap();
+    let actions = viewer.outbox.look(TRACK, &track, now);
+    let [Action::Datagram(datagram)] = &actions[..] else { panic!("{actions:?}") };
+    viewer.outbox.handle_datagram(datagram, false);
+    let books = viewer.outbox.books();
+    let counts = DropCounts { groups: 0, objects: 1, bytes: track.bytes_in() };
+    assert_eq!((books.objects_out, books.drops.total()), (0, counts));
 }
 
 /// Adds what is in the books of [`TRACK`] since the last time.

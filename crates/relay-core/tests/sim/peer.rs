@@ -703,7 +703,10 @@ impl Peer {
                     link.reset(side, no, code);
                 }
             }
-            Action::Datagram(bytes) => link.datagram(side, bytes),
+            Action::Datagram(datagram) => {
+                self.outbox.handle_datagram(&datagram, true);
+                link.datagram(side, datagram.bytes);
+            }
             Action::Done { request, code, streams } => {
                 self.offered.close(request);
                 let done = PublishDone { code, stream_count: streams, reason: Bytes::new() };

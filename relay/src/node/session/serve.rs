@@ -343,7 +343,7 @@ impl Session {
             let write = self.outbox.poll(track.id, &state);
             drop(state);
             let Some(Action::Write { stream: key, mut chunks }) = write else { return Ok(said) };
-            let taken = match self.write_in_turn(cx, key, urgency, &mut chunks, now)? {
+            let taken = match self.write_in_turn(cx, key, urgency.priority, &mut chunks, now)? {
                 Poll::Ready(Some(taken)) => taken,
                 Poll::Ready(None) => {
                     self.outbox.handle_stopped(key);
@@ -491,8 +491,9 @@ impl Session {
                 }
                 _ => self.reset(stream, code),
             },
-            Action::Datagram(bytes) => {
-                self.driver.connection().send_datagram(bytes);
+            Action::Datagram(datagram) => {
+                let taken = self.driver.connection().send_datagram(datagram.bytes.clone());
+                self.outbox.handle_datagram(&datagram, taken);
             }
             Action::Done { request, code, streams } => {
                 let done = PublishDone { code, stream_count: streams, reason: Default::default() };
