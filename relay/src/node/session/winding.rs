@@ -29,8 +29,10 @@ pub(super) struct Winding {
     urgent_since: Option<Instant>,
     /// Something had to wait in this round.
     holds_back: bool,
-    /// Bytes that had come from the peer at the last look.
+    /// Bytes that had come from the peer at the last look, and that had gone to it when some last
+    /// came.
     heard: u64,
+    sent: u64,
 }
 
 struct GivenUp {
@@ -104,15 +106,17 @@ impl Winding {
         (self.due, self.urgent, self.urgent_since) = (None, [0; 2], None);
     }
 
-    /// Resets what had long enough. A peer that was not heard since the last look, `before`, may
-    /// be out of reach for a moment.
+    /// Resets what had long enough. A peer that says nothing to what was sent since the last look,
+    /// `before`, may be out of reach for a moment.
     pub(super) fn handle_tick(&mut self, connection: &Connection, before: Instant, now: Instant) {
         if self.is_empty() {
             return;
         }
-        let heard = connection.path_stats().received_bytes;
-        let is_silent = heard == self.heard;
-        self.heard = heard;
+        let path = connection.path_stats();
+        let is_silent = path.received_bytes == self.heard && path.sent_bytes > self.sent;
+        if path.received_bytes > self.heard {
+            (self.heard, self.sent) = (path.received_bytes, path.sent_bytes);
+        }
         self.streams.retain_mut(|given_up| {
             if is_silent {
                 given_up.since += now.saturating_duration_since(before.max(given_up.since));
