@@ -107,6 +107,7 @@ impl Books {
                 _ => 0,
             };
             let (mut owed, mut came) = (0, 0);
+            // Objects before the first that is owed were made for others.
             for (object, at) in objects.iter().enumerate().skip(first) {
                 if window.contains(at) {
                     owed += 1;

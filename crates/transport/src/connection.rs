@@ -101,11 +101,9 @@ impl Connection {
     }
 
     /// Makes writes wait once a little more than a congestion window is unacknowledged, so that what
-    /// is sent next is decided late. To be called as the window moves. Returns the limit in bytes.
-    pub fn limit_unsent(&self, cwnd: u64) -> u64 {
-        let limit = cwnd + cwnd / 8 + UNSENT_CAP;
-        self.session.set_send_window(limit);
-        limit
+    /// is sent next is decided late. To be called as the window moves.
+    pub fn limit_unsent(&self, cwnd: u64) {
+        self.session.set_send_window(cwnd + cwnd / 8 + UNSENT_CAP);
     }
 
     /// Makes writes wait until no more bytes than these are unacknowledged.
