@@ -12,6 +12,7 @@
 //! * `figures` is what people are told of one track.
 //! * `snapshot` puts the figures together.
 //! * `watchers` knows who is woken for a track, on which worker.
+//! * `memory` gives free memory back once many have left.
 //!
 //! Locks are held for as long as a state machine's step takes, never across an await. Order where
 //! two are needed: router, then tracks.
@@ -23,6 +24,7 @@ mod feed;
 mod fetch;
 mod figures;
 mod ingest;
+mod memory;
 mod report;
 mod seen;
 mod session;
@@ -54,6 +56,7 @@ use arrivals::Arrivals;
 use clock::Clocks;
 use detail::Details;
 use figures::TrackFigures;
+use memory::Memory;
 use seen::Seen;
 use session::{Answer, Ask, Fault, SessionInfo};
 use snapshot::{Children, Totals, UplinkStatus};
@@ -258,7 +261,7 @@ impl Node {
             tokio::spawn(clock::run(Arc::clone(self))),
             tokio::spawn(arrivals::run(Arc::clone(self))),
             tokio::spawn(Arc::clone(self).renew_certificate()),
-            tokio::spawn(Arc::clone(self).tidy_tracks()),
+            tokio::spawn(Arc::clone(self).tidy()),
         ];
         shutdown.await;
         self.drain(Drain { to: None, patience: LEAVE });
@@ -369,11 +372,12 @@ impl Node {
         true
     }
 
-    /// Forgets what is too old in tracks to which nothing comes, and waits no more for sources that
-    /// fell silent.
-    async fn tidy_tracks(self: Arc<Self>) {
+    /// Forgets what is too old in tracks to which nothing comes, waits no more for sources that fell
+    /// silent, and gives back what those who left had.
+    async fn tidy(self: Arc<Self>) {
         let mut tick = tokio::time::interval(TIDY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut memory = Memory::default();
         loop {
             tick.tick().await;
             let tracks: Vec<_> = self.all_tracks();
@@ -383,6 +387,10 @@ impl Node {
                 }
             }
             self.wake_quiet_sessions();
+            let sessions = lock(&self.sessions).len();
+            if memory.is_due(sessions, Instant::now()) {
+                memory::give_back();
+            }
         }
     }
 
