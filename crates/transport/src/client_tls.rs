@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256};
 
-use crate::trust;
+use crate::{cipher, trust};
 
 /// SHA-256 of a certificate.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,7 +65,14 @@ pub struct ClientTls {
 
 impl ClientTls {
     pub(crate) fn config(&self, alpn: &[&str]) -> rustls::ClientConfig {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        self.config_with(cipher::provider(), alpn)
+    }
+
+    pub(crate) fn config_with(
+        &self,
+        provider: Arc<CryptoProvider>,
+        alpn: &[&str],
+    ) -> rustls::ClientConfig {
         let mut roots = RootCertStore::empty();
         if !self.disable_verify && self.fingerprints.is_empty() {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

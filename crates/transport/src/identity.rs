@@ -11,7 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::client_tls::validity;
-use crate::{Fingerprint, trust};
+use crate::{Fingerprint, cipher, trust};
 
 /// Browsers accept a certificate by its hash only if it is ECDSA P-256 and lives at most 14 days.
 const LIFETIME: Duration = Duration::from_secs(13 * 24 * 3600);
@@ -104,12 +104,13 @@ impl Identity {
 
     /// A TLS configuration for TCP, with these protocols in order of preference.
     pub fn server_config(&self, alpn: &[&[u8]]) -> rustls::ServerConfig {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        let mut config = rustls::ServerConfig::builder_with_provider(cipher::provider())
             .with_safe_default_protocol_versions()
             .expect("ring supports TLS 1.2 and 1.3")
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(self.clone()));
+        // rustls' own clients ask for AES-256 first.
+        config.ignore_client_order = true;
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config
     }

@@ -16,6 +16,7 @@
 
 mod backoff;
 mod batching;
+mod cipher;
 mod client_tls;
 pub mod clock;
 mod connection;
