@@ -36,7 +36,7 @@ describe("a viewer on a line somewhat thinner than the stream", () => {
     const rate = Math.round((SOMEWHAT_THIN * (videoBitrate + audioBitrate)) / 1000);
     await line.change(`rate=${rate}k queue=16k delay=20`);
     // The player settles on what the line can do.
-    await viewer.watch(5000);
+    await viewer.watch(8000);
     const levels: number[] = [];
     const listening = setInterval(async () => {
       const audio = await viewer.audio().catch(() => undefined);
@@ -56,7 +56,7 @@ describe("a viewer on a line somewhat thinner than the stream", () => {
     report("pictures before, ms", latencyOf(whole));
     report("pictures on the thin line, ms", latency);
     report("frames a second", `${frameRate}`);
-    const still = { p50: percentile(stills, 50), p95: percentile(stills, 95), longest: longestGap(sights) };
+    const still = { p50: percentile(stills, 50), p90: percentile(stills, 90), longest: longestGap(sights) };
     report("stills, ms", still);
     report("time with sound", `${Math.round(sounding * 100)} %`);
     report("the edge's drops", drops);
@@ -68,9 +68,10 @@ describe("a viewer on a line somewhat thinner than the stream", () => {
     expect(frameRate, "frames a second").toBeGreaterThan(0.45 * FRAME_RATE);
     expect(frameRate, "frames a second").toBeLessThan(0.95 * FRAME_RATE);
     expect(sights.filter(({ frame }) => frame % 2 === 0).length).toBeGreaterThan(0);
-    // Half the frame rate is 67 ms; a key frame takes the line a while. A machine that is busy with
-    // something else may hold a single picture up.
-    expect(still.p95, "stills, ms").toBeLessThan(150);
+    // Half the frame rate is 67 ms. A key frame takes the line a while, and so does what the player
+    // tries the line with now and then, a group in 16: that holds a few pictures up.
+    expect(still.p50, "stills, ms").toBeLessThan(100);
+    expect(still.p90, "stills, ms").toBeLessThan(150);
     expect(still.longest, "longest still, ms").toBeLessThan(500);
     expect(stats.stalls, "times the player calls it frozen").toBe(0);
     expect(latency.max, "bounded latency, ms").toBeLessThan(1000);

@@ -336,7 +336,7 @@ describe("two layers in two subgroups", () => {
         return !refused;
       });
       expect(trials).toEqual([2, 3, 5, 9, 17]);
-      const recovered = Array.from({ length: 12 }, (_, index) => playGroup(f, 22 + index, 0).shown);
+      const recovered = Array.from({ length: 21 }, (_, index) => playGroup(f, 22 + index, 0).shown);
       expect(recovered.slice(-6)).toEqual([30, 30, 30, 30, 30, 30]);
     });
   });

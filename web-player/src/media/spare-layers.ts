@@ -7,7 +7,8 @@
 
 /** Late for so long, all of them: they won't catch up in time. */
 const LATE_MS = 300;
-const MAX_GROUPS_WITHOUT = 8;
+/** A trial fills the queue on the line, which holds the picture up a few times: not too often. */
+const MAX_GROUPS_WITHOUT = 15;
 
 export class SpareLayers {
   #lateSince: number | undefined;
