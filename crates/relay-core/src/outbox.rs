@@ -9,7 +9,7 @@ use moqt::{Datagram, GroupOrder, Location, PublishDoneCode, RequestId, ResetCode
 use stats::{DropCounts, DropReason};
 
 use crate::policy::stream_priority;
-use crate::track::CODING;
+use crate::track::{CODING, Gone};
 use crate::{DeliveryTimeouts, Policy, SubgroupEnd, SubgroupSeq, Track, TrackId};
 
 mod books;
@@ -154,6 +154,19 @@ impl Sub {
             && self.wanted.end.is_none_or(|end| at <= end)
     }
 
+    /// A subgroup came and was evicted before it was looked at.
+    fn miss(&self, track: TrackId, gone: &Gone, books: &mut Ledger) {
+        let at_edge = [self.wanted.start, self.wanted.end]
+            .into_iter()
+            .flatten()
+            .any(|edge| edge.group == gone.group);
+        // Which of its objects a filter lets through cannot be told any more.
+        if self.wants_group(gone.group) && !at_edge {
+            let counts = DropCounts { groups: 1, objects: gone.objects, bytes: gone.len };
+            books.drop(track, gone.group, DropReason::TooFarBehind, counts);
+        }
+    }
+
     /// The last object wanted of a group.
     fn last_of(&self, group: u64) -> u64 {
         self.wanted.end.filter(|end| end.group == group).map_or(u64::MAX, |end| end.object)
@@ -264,7 +277,7 @@ impl Outbox {
                 open.push(cursor.stream);
             }
             if let Some(held) = track.and_then(|track| track.subgroup(cursor.seq)) {
-                cursor.give_up(DropReason::Cancelled, held, books);
+                cursor.give_up(DropReason::Cancelled, cursor.extent(held), books);
             }
             false
         });
@@ -275,7 +288,8 @@ impl Outbox {
     pub fn close<'t>(&mut self, track: impl Fn(TrackId) -> Option<&'t Track>) {
         for mut cursor in std::mem::take(&mut self.cursors) {
             if let Some(held) = track(cursor.track).and_then(|track| track.subgroup(cursor.seq)) {
-                cursor.give_up(DropReason::SessionClosed, held, &mut self.ledger);
+                let here = cursor.extent(held);
+                cursor.give_up(DropReason::SessionClosed, here, &mut self.ledger);
             }
         }
         self.subscriptions.clear();
@@ -377,11 +391,16 @@ impl Outbox {
                 sub.next_datagram = track.next_datagram();
                 continue;
             }
-            sub.next_seq = sub.next_seq.max(track.first_seq().saturating_sub(1 << 10));
+            sub.next_seq = sub.next_seq.max(track.first_known_seq());
             while sub.next_seq < track.next_seq() {
                 let seq = sub.next_seq;
                 sub.next_seq += 1;
-                let Some(held) = track.subgroup(seq) else { continue };
+                let Some(held) = track.subgroup(seq) else {
+                    if let Some(gone) = track.gone(seq).filter(|_| seq >= sub.joined) {
+                        sub.miss(id, gone, &mut self.ledger);
+                    }
+                    continue;
+                };
                 let group = held.header.group;
                 if !sub.wants_group(group) {
                     continue;
@@ -481,10 +500,10 @@ impl Outbox {
                     held.id(),
                 );
                 if !sub.wants_group(group) {
-                    if cursor.is_active() {
-                        restart(cursor, Phase::Cut(DropReason::Cancelled));
-                        cursor.count_cut(held.len(), held.object_count(), books);
+                    if cursor.phase == Phase::Sending {
+                        actions.push(Action::Reset(cursor.stream, ResetCode::CANCELLED));
                     }
+                    cursor.give_up(DropReason::Cancelled, cursor.extent(held), books);
                     return false;
                 }
                 let start = sub.wanted.start.filter(|start| start.group == group);
@@ -495,14 +514,20 @@ impl Outbox {
                     restart(cursor, Phase::Waiting);
                 }
                 if before.forward && !sub.wanted.forward && cursor.is_active() {
-                    restart(cursor, Phase::Paused);
+                    let waits = cursor.extent(held);
+                    restart(cursor, Phase::Paused(waits));
                 }
-                if sub.wanted.forward && cursor.phase == Phase::Paused {
-                    // Older groups are not gone back to.
+                if sub.wanted.forward
+                    && let Phase::Paused(waited) = cursor.phase
+                {
+                    if Some(group) != newest {
+                        // Older groups are not gone back to.
+                        cursor.give_up(DropReason::Cancelled, waited, books);
+                        return false;
+                    }
                     cursor.phase = Phase::Waiting;
                     cursor.since = now;
                     cursor.cached = true;
-                    return Some(group) == newest;
                 }
                 true
             });
@@ -573,7 +598,7 @@ impl Outbox {
                     actions.push(Action::Reset(cursor.stream, code));
                 }
                 if let Some(held) = track.subgroup(cursor.seq) {
-                    cursor.give_up(reason_of(code), held, &mut self.ledger);
+                    cursor.give_up(reason_of(code), cursor.extent(held), &mut self.ledger);
                 }
                 false
             });

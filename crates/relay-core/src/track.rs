@@ -111,11 +111,11 @@ pub struct Track {
 /// What is remembered of an evicted subgroup, so that a viewer who had not taken it can still
 /// count what it lost, and a slow source is not heard again.
 #[derive(Clone, Copy, Debug)]
-struct Gone {
-    group: u64,
+pub(crate) struct Gone {
+    pub(crate) group: u64,
     subgroup: u64,
-    len: u64,
-    objects: u64,
+    pub(crate) len: u64,
+    pub(crate) objects: u64,
     at: Instant,
 }
 
@@ -288,11 +288,15 @@ impl Track {
         self.subgroups.get(usize::try_from(seq.checked_sub(self.first_seq)?).ok()?)
     }
 
-    /// Final length and object count of a subgroup that was evicted lately.
-    pub(crate) fn gone(&self, seq: SubgroupSeq) -> Option<(u64, u64)> {
+    /// What is remembered of a subgroup that was evicted lately.
+    pub(crate) fn gone(&self, seq: SubgroupSeq) -> Option<&Gone> {
         let back = usize::try_from(self.first_seq.checked_sub(seq)?).ok()?;
-        let gone = self.gone.get(self.gone.len().checked_sub(back)?)?;
-        Some((gone.len, gone.objects))
+        self.gone.get(self.gone.len().checked_sub(back)?)
+    }
+
+    /// Number of the oldest subgroup that is held or remembered.
+    pub(crate) fn first_known_seq(&self) -> SubgroupSeq {
+        self.first_seq - self.gone.len() as u64
     }
 
     fn subgroup_mut(&mut self, seq: SubgroupSeq) -> Option<&mut Subgroup> {

@@ -94,10 +94,18 @@ pub(super) enum Phase {
     Waiting,
     /// The stream is asked for or open.
     Sending,
-    /// Nothing is sent now ("FORWARD Parameter"): neither offered nor given up.
-    Paused,
+    /// Nothing is sent now ("FORWARD Parameter"). What comes meanwhile is not offered; what waited
+    /// before is given up unless it is gone on with.
+    Paused(Extent),
     /// Given up: what comes of it is counted and not sent.
     Cut(DropReason),
+}
+
+/// How much of a subgroup is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) len: u64,
+    pub(super) objects: u64,
 }
 
 /// What a judgement needs besides the cursor, and what it brings about.
@@ -131,6 +139,11 @@ impl Cursor {
     fn wanted_objects(&self, held: &Subgroup) -> u64 {
         let beyond = self.last.checked_add(1).map(|id| held.index_from(id));
         beyond.map_or(held.object_count(), |index| index.min(held.object_count()))
+    }
+
+    /// All that is here and wanted.
+    pub(super) fn extent(&self, held: &Subgroup) -> Extent {
+        Extent { len: self.wanted(held).0, objects: self.wanted_objects(held) }
     }
 
     /// Objects that wait, with one that is sent in part.
@@ -185,14 +198,18 @@ impl Cursor {
                     self.cut(DropReason::TooFarBehind, ResetCode::TOO_FAR_BEHIND, court);
                 }
                 Phase::Waiting => self.phase = Phase::Cut(DropReason::TooFarBehind),
-                Phase::Paused | Phase::Cut(_) => {}
+                Phase::Paused(waited) => {
+                    self.give_up(DropReason::Cancelled, waited, court.books);
+                    return false;
+                }
+                Phase::Cut(_) => {}
             }
-            if let Some((len, objects)) = court.track.gone(self.seq) {
-                self.count_cut(len, objects, court.books);
+            if let Some(gone) = court.track.gone(self.seq) {
+                self.count_cut(Extent { len: gone.len, objects: gone.objects }, court.books);
             }
             return false;
         };
-        if self.phase == Phase::Paused {
+        if matches!(self.phase, Phase::Paused(_)) {
             return true;
         }
         if self.phase == Phase::Waiting && !self.begin(held, sub, court) {
@@ -227,7 +244,7 @@ impl Cursor {
             }
         }
         if matches!(self.phase, Phase::Cut(_)) {
-            self.count_cut(self.wanted(held).0, self.wanted_objects(held), court.books);
+            self.count_cut(self.extent(held), court.books);
             return !held.is_over();
         }
         true
@@ -299,25 +316,31 @@ impl Cursor {
         court.books.drop(self.track, self.group, reason, counts);
     }
 
-    /// The subscription is over: counts what it does not get any more.
-    pub(super) fn give_up(&mut self, reason: DropReason, held: &Subgroup, books: &mut Ledger) {
-        if self.is_active() {
+    /// The subscription is over, of whose subgroup this much was here: counts what it does not get
+    /// any more.
+    pub(super) fn give_up(&mut self, reason: DropReason, here: Extent, books: &mut Ledger) {
+        let offered = match self.phase {
+            Phase::Waiting | Phase::Sending => Some(here),
+            Phase::Paused(waited) => Some(waited),
+            Phase::Cut(_) => None,
+        };
+        if let Some(offered) = offered {
             self.phase = Phase::Cut(reason);
-            if self.queued(held) > 0 {
+            if offered.len > self.sent {
                 let counts = DropCounts { groups: 1, ..DropCounts::default() };
                 books.drop(self.track, self.group, reason, counts);
             }
         }
-        self.count_cut(self.wanted(held).0, self.wanted_objects(held), books);
+        self.count_cut(offered.unwrap_or(here), books);
     }
 
     /// Counts what is known by now of a subgroup that was given up.
-    pub(super) fn count_cut(&mut self, len: u64, object_count: u64, books: &mut Ledger) {
+    pub(super) fn count_cut(&mut self, here: Extent, books: &mut Ledger) {
         let Phase::Cut(reason) = self.phase else { return };
-        let objects = object_count.saturating_sub(self.index);
-        let bytes = len.saturating_sub(self.sent);
-        self.index = self.index.max(object_count);
-        self.sent = self.sent.max(len);
+        let objects = here.objects.saturating_sub(self.index);
+        let bytes = here.len.saturating_sub(self.sent);
+        self.index = self.index.max(here.objects);
+        self.sent = self.sent.max(here.len);
         if objects + bytes > 0 {
             let counts = DropCounts { groups: 0, objects, bytes };
             books.drop(self.track, self.group, reason, counts);

@@ -119,6 +119,92 @@ fn forwarding_stops_and_goes_on_where_it_stopped() {
     assert!(viewer.outbox.books().drops.is_zero(), "it was not offered");
 }
 
+/// A viewer that stopped forwarding with one object sent and one waiting, of 12 and 102 bytes.
+fn paused(track: &mut Track, now: Instant) -> Viewer {
+    let mut viewer = Viewer::new(track, subscription());
+    let feed = grow(track, 1, 10, now);
+    viewer.run(track, usize::MAX, now);
+    track.append(feed, object(1, 100), now).unwrap();
+    viewer.run(track, 0, now);
+    viewer.outbox.update(0, |wanted| wanted.forward = false);
+    viewer.run(track, usize::MAX, now);
+    // Neither this nor what follows is offered to it.
+    track.append(feed, object(2, 10), now).unwrap();
+    track.finish(feed, now).unwrap();
+    grow(track, 2, 10, now);
+    viewer.run(track, usize::MAX, now);
+    assert!(viewer.outbox.books().drops.is_zero(), "it may go on with it");
+    viewer
+}
+
+fn one_cancelled(viewer: &Viewer) {
+    let drops = viewer.outbox.books().drops;
+    let lost = DropCounts { groups: 1, objects: 1, bytes: object(1, 100).len() as u64 };
+    assert_eq!((drops[DropReason::Cancelled], drops.total()), (lost, lost));
+}
+
+#[test]
+fn what_waited_when_forwarding_stopped_is_dropped_once_it_is_not_gone_on_with() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default());
+    let mut viewer = paused(&mut track, now);
+    viewer.outbox.update(0, |wanted| wanted.forward = true);
+    viewer.run(&track, usize::MAX, now);
+    one_cancelled(&viewer);
+    assert_eq!(viewer.outbox.books().objects_out, 2, "and the newest group");
+}
+
+#[test]
+fn what_waited_when_forwarding_stopped_is_dropped_when_the_subscription_ends() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default());
+    let mut viewer = paused(&mut track, now);
+    viewer.outbox.unsubscribe(0, Some(&track));
+    one_cancelled(&viewer);
+}
+
+#[test]
+fn what_waited_when_forwarding_stopped_is_dropped_when_it_is_evicted() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits { bytes: 1000, ..CacheLimits::default() });
+    let mut viewer = paused(&mut track, now);
+    for group in 3..10 {
+        grow(&mut track, group, 300, now);
+    }
+    viewer.run(&track, usize::MAX, now);
+    one_cancelled(&viewer);
+}
+
+#[test]
+fn what_came_and_went_between_two_looks_is_dropped() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits { bytes: 1000, ..CacheLimits::default() });
+    let mut viewer = Viewer::new(&track, subscription());
+    viewer.run(&track, usize::MAX, now);
+    for group in 0..10 {
+        grow(&mut track, group, 300, now);
+    }
+    viewer.run(&track, usize::MAX, now);
+    let books = viewer.outbox.books();
+    let behind = books.drops[DropReason::TooFarBehind];
+    assert_eq!((behind.groups, behind.objects + books.objects_out), (behind.objects, 10));
+    assert_eq!(behind.bytes + books.bytes_out, 10 * object(0, 300).len() as u64);
+    assert!(behind.groups > 0, "some were evicted");
+}
+
+#[test]
+fn what_went_before_a_viewer_came_is_none_of_its_drops() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits { bytes: 1000, ..CacheLimits::default() });
+    for group in 0..10 {
+        grow(&mut track, group, 300, now);
+    }
+    let start = Some(at(0, 0));
+    let mut viewer = Viewer::new(&track, Subscription { start, ..subscription() });
+    viewer.run(&track, usize::MAX, now);
+    assert!(viewer.outbox.books().drops.is_zero());
+}
+
 #[test]
 fn who_begins_to_forward_later_gets_the_newest_group_from_its_start() {
     let now = Instant::now();
