@@ -111,12 +111,14 @@ impl Transcoder {
         }
     }
 
-    /// Takes the next bytes of the stream and gives those of the other draft to `out`, in order.
-    /// After an error the stream must be given up.
+    /// Takes the next bytes of the stream and gives those of the other draft to `out`, in order,
+    /// each time with the number of bytes of `chunk` that they are made of: as many for a payload,
+    /// and for a header those up to its end. What is left after the last is held. After an error
+    /// the stream must be given up.
     pub fn transcode(
         &mut self,
         chunk: &Bytes,
-        mut out: impl FnMut(Bytes),
+        mut out: impl FnMut(Bytes, usize),
     ) -> Result<(), TranscodeError> {
         if let State::Begin(head, fetch) = &mut self.state {
             head.extend_from_slice(chunk);
@@ -144,7 +146,7 @@ impl Transcoder {
             }
             let rest = std::mem::take(head).freeze();
             *self = next;
-            out(header.freeze());
+            out(header.freeze(), chunk.len() - rest.len());
             return self.transcode(&rest, out);
         }
         let at = match &self.state {
@@ -154,20 +156,20 @@ impl Transcoder {
         };
         // Positions in the chunk, for offsets in the stream.
         let place = |offset: u64| offset.saturating_sub(at).min(chunk.len() as u64) as usize;
-        let rest_of_payload = chunk.slice(..place(self.payload_end));
-        if !rest_of_payload.is_empty() {
-            out(rest_of_payload);
+        let mut used = place(self.payload_end);
+        if used > 0 {
+            out(chunk.slice(..used), used);
         }
         for found in self.scan(chunk)? {
             match found {
-                Found::Mark(header) => out(header),
+                Found::Mark(header) => out(header, 0),
                 Found::Object(header, start, end) => {
-                    out(header);
-                    self.payload_end = end;
-                    let payload = chunk.slice(place(start)..place(end));
-                    if !payload.is_empty() {
-                        out(payload);
+                    let (start, payload_end) = (place(start), place(end));
+                    out(header, start - used);
+                    if payload_end > start {
+                        out(chunk.slice(start..payload_end), payload_end - start);
                     }
+                    (used, self.payload_end) = (payload_end, end);
                 }
             }
         }
@@ -411,7 +413,13 @@ mod tests {
                 break;
             }
             let now = rest.split_to(rest.len().min(*cut));
-            transcoder.transcode(&now, |bytes| out.extend_from_slice(&bytes)).unwrap();
+            let mut used = 0;
+            let take = |bytes: Bytes, of: usize| {
+                out.extend_from_slice(&bytes);
+                used += of;
+            };
+            transcoder.transcode(&now, take).unwrap();
+            assert!(used <= now.len(), "made of more than there was");
         }
         assert!(transcoder.at_boundary());
         out.freeze()
@@ -464,7 +472,7 @@ mod tests {
                 Transcoder::fetch(order, NEW, Version::Draft16),
             ] {
                 for chunk in bytes.chunks(cut) {
-                    if transcoder.transcode(&Bytes::copy_from_slice(chunk), |_| ()).is_err() { break }
+                    if transcoder.transcode(&Bytes::copy_from_slice(chunk), |_, _| ()).is_err() { break }
                 }
             }
         }
@@ -513,7 +521,7 @@ mod tests {
         NEW.int_coding().write(&mut stream, 1 << 62);
         stream.extend_from_slice(&[1, 0xee]);
         let mut transcoder = Transcoder::subgroup(NEW, Version::Draft16);
-        let result = transcoder.transcode(&stream.freeze(), |_| ());
+        let result = transcoder.transcode(&stream.freeze(), |_, _| ());
         assert!(matches!(result, Err(TranscodeError::Unsayable { .. })), "{result:?}");
     }
 }

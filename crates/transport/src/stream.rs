@@ -50,8 +50,19 @@ struct Rewriting {
     transcoder: Transcoder,
     /// What was rewritten and not handed on yet.
     ready: VecDeque<Bytes>,
-    /// How many bytes of the caller's `ready` was made of.
+    /// What each of those is made of.
+    sources: VecDeque<Source>,
+    /// How many bytes of the caller's all of them are.
     owed: usize,
+}
+
+/// What a piece of a rewritten stream is made of.
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    /// Its bytes that QUIC does not have yet.
+    left: usize,
+    /// How many of the caller's bytes those are.
+    of: usize,
 }
 
 impl SendStream {
@@ -61,9 +72,8 @@ impl SendStream {
 
     /// The same, taking the canonical layout.
     pub(crate) fn rewriting(self, transcoder: Option<Transcoder>) -> Self {
-        let rewriting = transcoder
-            .map(|transcoder| Box::new(Rewriting { transcoder, ready: VecDeque::new(), owed: 0 }));
-        Self { rewriting, ..self }
+        let rewriting = transcoder.map(Rewriting::new);
+        Self { rewriting: rewriting.map(Box::new), ..self }
     }
 
     /// Hands chunks to QUIC without copying them; whole chunks taken are left empty, a chunk
@@ -90,12 +100,16 @@ impl SendStream {
             self.reset(ResetCode::INTERNAL_ERROR);
             return Poll::Ready(Err(WriteError::Stopped(ResetCode::INTERNAL_ERROR)));
         }
-        while !rewriting.ready.is_empty() {
+        let mut taken = 0;
+        while taken == 0 && !rewriting.ready.is_empty() {
             let rest = rewriting.ready.make_contiguous();
-            ready!(pin!(self.stream.write_chunks(rest)).poll(cx)).map_err(error)?;
-            rewriting.ready.retain(|chunk| !chunk.is_empty());
+            let written = ready!(pin!(self.stream.write_chunks(rest)).poll(cx)).map_err(error)?;
+            taken += rewriting.handle_written(written.bytes);
         }
-        let taken = std::mem::take(&mut rewriting.owed);
+        if rewriting.ready.is_empty() {
+            // The beginning of a header is kept, which nothing came out for yet.
+            taken += std::mem::take(&mut rewriting.owed);
+        }
         let mut left = taken;
         for chunk in chunks {
             let now = left.min(chunk.len());
@@ -145,15 +159,46 @@ impl SendStream {
 }
 
 impl Rewriting {
+    fn new(transcoder: Transcoder) -> Self {
+        Self { transcoder, ready: VecDeque::new(), sources: VecDeque::new(), owed: 0 }
+    }
+
     /// Rewrites the beginning of `chunks`, and remembers how much of them that was.
     fn rewrite(&mut self, chunks: &[Bytes]) -> Result<(), TranscodeError> {
-        let Self { transcoder, ready, owed } = self;
+        let Self { transcoder, ready, sources, owed } = self;
         for chunk in chunks {
             let now = chunk.len().min(REWRITE - *owed);
-            transcoder.transcode(&chunk.slice(..now), |bytes| ready.push_back(bytes))?;
+            transcoder.transcode(&chunk.slice(..now), |bytes, of| {
+                sources.push_back(Source { left: bytes.len(), of });
+                ready.push_back(bytes);
+            })?;
             *owed += now;
         }
         Ok(())
+    }
+
+    /// QUIC took so much of what is ready: how many of the caller's bytes that makes. No piece
+    /// counts as taken whole before all of it is.
+    fn handle_written(&mut self, mut written: usize) -> usize {
+        self.ready.retain(|chunk| !chunk.is_empty());
+        let mut taken = 0;
+        while let Some(source) = self.sources.front_mut().filter(|_| written > 0) {
+            let now = written.min(source.left);
+            let of = if now == source.left {
+                source.of
+            } else {
+                source.of.saturating_sub(source.left - now)
+            };
+            written -= now;
+            source.left -= now;
+            source.of -= of;
+            taken += of;
+            if source.left == 0 {
+                self.sources.pop_front();
+            }
+        }
+        self.owed -= taken;
+        taken
     }
 }
 
@@ -251,7 +296,7 @@ impl RecvStream {
     fn rewrite(&mut self, bytes: &Bytes) -> Result<(), ReadError> {
         let Some(rewritten) = &mut self.rewritten else { return Ok(()) };
         let Rewritten { transcoder, ready, .. } = &mut **rewritten;
-        match transcoder.transcode(bytes, |bytes| ready.push_back(bytes)) {
+        match transcoder.transcode(bytes, |bytes, _| ready.push_back(bytes)) {
             Ok(()) => Ok(()),
             Err(TranscodeError::Malformed(error)) => {
                 Err(rewritten.violation(error.code, &error.reason))
@@ -303,5 +348,75 @@ fn read_error(error: web_transport_quinn::ReadError, version: Version) -> ReadEr
             ReadError::Reset(ResetCode::INTERNAL_ERROR)
         }
         other => ReadError::Gone(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use moqt::{ObjectHeader, ObjectStatus, SubgroupHeader, SubgroupId};
+
+    use super::*;
+    use crate::CANONICAL;
+
+    /// A stream of objects of these sizes, and where in it each ends.
+    fn stream(sizes: &[usize]) -> (Bytes, Vec<usize>) {
+        let mut bytes = BytesMut::new();
+        // Numbers that draft 16 needs another number of bytes for.
+        SubgroupHeader {
+            track_alias: 100,
+            group: 1 << 20,
+            subgroup: SubgroupId::Known(0),
+            priority: None,
+            properties: false,
+            end_of_group: false,
+            first_object: true,
+        }
+        .encode(&mut bytes, CANONICAL.int_coding());
+        let mut ends = Vec::new();
+        for (id, size) in (0..).zip(sizes) {
+            ObjectHeader {
+                id,
+                previous: u64::checked_sub(id, 1),
+                properties: None,
+                payload: *size as u64,
+                status: ObjectStatus::Normal,
+            }
+            .encode(&mut bytes, CANONICAL.int_coding());
+            bytes.resize(bytes.len() + size, 7);
+            ends.push(bytes.len());
+        }
+        (bytes.freeze(), ends)
+    }
+
+    fn rewritten(bytes: &Bytes) -> Rewriting {
+        let mut rewriting = Rewriting::new(Transcoder::subgroup(CANONICAL, Version::Draft16));
+        // Cut inside headers too.
+        let (head, tail) = (bytes.slice(..bytes.len() / 3), bytes.slice(bytes.len() / 3..));
+        rewriting.rewrite(&[head, tail]).unwrap();
+        rewriting
+    }
+
+    #[test]
+    fn an_object_that_is_rewritten_counts_as_taken_with_its_last_byte() {
+        let (bytes, ends) = stream(&[100, 1, 0, 70, 300, 5]);
+        // Where each object ends in the other draft: a stream that ends with it is so long.
+        let crossed = ends.iter().map(|end| {
+            let rewriting = rewritten(&bytes.slice(..*end));
+            rewriting.ready.iter().map(Bytes::len).sum::<usize>()
+        });
+        let crossed: Vec<usize> = crossed.collect();
+        for step in [1, 2, 3, 7, 64, 1000] {
+            let mut rewriting = rewritten(&bytes);
+            let (mut out, mut taken) = (0, 0);
+            while out < crossed[5] {
+                let now = step.min(crossed[5] - out);
+                out += now;
+                taken += rewriting.handle_written(now);
+                let whole = |all: &[usize], at: usize| all.partition_point(|end| *end <= at);
+                assert_eq!(whole(&ends, taken), whole(&crossed, out), "{taken} after {out}");
+            }
+            assert_eq!((taken, rewriting.owed), (bytes.len(), 0));
+        }
     }
 }

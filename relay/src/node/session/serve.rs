@@ -486,10 +486,9 @@ impl Session {
             },
             Action::Finish(stream) => self.finish(stream),
             Action::Reset(stream, code) => match code {
-                ResetCode::DELIVERY_TIMEOUT | ResetCode::TOO_FAR_BEHIND => {
-                    self.wind_down(stream, code, Instant::now());
-                }
-                _ => self.reset(stream, code),
+                // What contradicts itself is to be forgotten, not counted.
+                ResetCode::MALFORMED_TRACK => self.reset(stream, code),
+                _ => self.wind_down(stream, code, Instant::now()),
             },
             Action::Datagram(datagram) => {
                 let taken = self.driver.connection().send_datagram(datagram.bytes.clone());
