@@ -78,6 +78,12 @@ async fn so_are_those_of_one_who_wants_the_newest_first() {
     slow_beside_fast(&["--newest-first"]).await;
 }
 
+/// Its streams are rewritten on their way.
+#[tokio::test]
+async fn so_are_those_of_one_who_speaks_another_draft() {
+    slow_beside_fast(&["--draft=16"]).await;
+}
+
 async fn slow_beside_fast(more: &[&str]) {
     let scratch = tempfile::tempdir().unwrap();
     let relay = start_relay(scratch.path());
