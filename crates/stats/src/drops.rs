@@ -19,7 +19,7 @@ pub enum DropReason {
     DeliveryTimeout,
     /// The viewer was so far behind that it restarted at a newer group, or was let go.
     TooFarBehind,
-    /// A bound of this node was reached: queue, memory or streams.
+    /// An object in a datagram found no room, or was too large for the path.
     ExcessiveLoad,
     /// The viewer did not want it any more: STOP_SENDING, unsubscribed, or stopped forwarding.
     Cancelled,
@@ -56,7 +56,7 @@ const TABLE: [Entry; DropReason::COUNT] = [
         reason: DropReason::ExcessiveLoad,
         name: "EXCESSIVE_LOAD",
         short: "load",
-        description: "a queue, memory or stream bound of the node was reached",
+        description: "a datagram found no room, or was too large for the path",
     },
     Entry {
         reason: DropReason::Cancelled,
