@@ -25,6 +25,9 @@ const SERVED_P99_MS: f64 = 100.0;
 /// Viewers on one core that are tried one after another.
 const LADDER: [usize; 12] = [200, 300, 400, 500, 600, 700, 800, 900, 1000, 1100, 1200, 1300];
 
+/// How often a number of viewers is tried before a server is held to be unable to serve it.
+const ATTEMPTS: usize = 3;
+
 /// What to compare.
 #[derive(Args, Clone, Debug)]
 pub struct CompareOptions {
@@ -91,6 +94,8 @@ pub struct Load {
     pub viewers: usize,
     /// The broadcast.
     pub media: Media,
+    /// What we want of the relay.
+    pub goal: &'static str,
 }
 
 fn loads() -> Vec<Load> {
@@ -99,10 +104,30 @@ fn loads() -> Vec<Load> {
         Media { size, rate, group, audio: false, temporal: false }
     };
     vec![
-        Load { name: "5 Mbit/s", viewers: 200, media: media(20_800, 30.0) },
-        Load { name: "5 Mbit/s", viewers: 100, media: media(20_800, 30.0) },
-        Load { name: "1 Mbit/s", viewers: 200, media: media(4096, 30.0) },
-        Load { name: "audio only", viewers: 200, media: media(400, 50.0) },
+        Load {
+            name: "5 Mbit/s",
+            viewers: 200,
+            media: media(20_800, 30.0),
+            goal: "at most 1.1 × bare quinn's CPU time and 0.6 × the best peer's; less than 150 kB a viewer",
+        },
+        Load {
+            name: "5 Mbit/s",
+            viewers: 100,
+            media: media(20_800, 30.0),
+            goal: "p99 under half of the best peer's",
+        },
+        Load {
+            name: "1 Mbit/s",
+            viewers: 200,
+            media: media(4096, 30.0),
+            goal: "at most 0.5 × the best peer's CPU time",
+        },
+        Load {
+            name: "audio only",
+            viewers: 200,
+            media: media(400, 50.0),
+            goal: "at most 0.5 × the best peer's CPU time",
+        },
     ]
 }
 
@@ -131,6 +156,11 @@ pub fn run(options: &CompareOptions, mut say: impl FnMut(&str)) -> Result<Outcom
     let (rounds, seconds) =
         if options.quick { (1, 4.0) } else { (options.rounds, options.seconds) };
     let mut outcome = Outcome::new(pinning.words(), rounds, seconds);
+    for kind in &kinds {
+        if let Some(version) = kind.version(options.peers.as_deref()) {
+            outcome.add_version(*kind, &version);
+        }
+    }
     let loads = loads();
     for round in 1..=rounds {
         for load in &loads {
@@ -227,12 +257,16 @@ impl Bench {
         let mut most = Most::default();
         for viewers in LADDER {
             let load = Load { viewers, ..load.clone() };
-            let mut report = self.measure(kind, &load, seconds)?;
-            if !served(&report) {
-                // Once more: something else may have been in the way.
-                report = self.measure(kind, &load, seconds)?;
-            }
-            say(&table::line(1, kind, &load, &report));
+            let mut attempts = 1..=ATTEMPTS;
+            let report = loop {
+                let report = self.measure(kind, &load, seconds)?;
+                let attempt = attempts.next().unwrap_or(ATTEMPTS);
+                say(&table::line(attempt, kind, &load, &report));
+                // Something else may have been in the way.
+                if served(&report) || attempts.is_empty() {
+                    break report;
+                }
+            };
             if !served(&report) {
                 most.generator_was_limit = report.generator.cpu_s / report.seconds > 0.9;
                 return Ok(most);

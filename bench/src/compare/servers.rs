@@ -71,6 +71,17 @@ impl Kind {
         }
     }
 
+    /// Which version of another relay `cargo install` put there, by its own record.
+    pub(super) fn version(self, peers: Option<&Path>) -> Option<String> {
+        let record = std::fs::read_to_string(peers?.parent()?.join(".crates.toml")).ok()?;
+        let installed = record.lines().filter_map(|line| {
+            let mut words = line.strip_prefix('"')?.split(' ');
+            Some((words.next()?, words.next()?))
+        });
+        let mut installed = installed.filter(|(package, _)| *package == self.name());
+        installed.next().map(|(_, version)| version.to_owned())
+    }
+
     /// Lines by which a server that logs says that it listens; the others are asked.
     const fn says_ready(self) -> bool {
         matches!(self, Self::Bare | Self::Weir)

@@ -13,6 +13,8 @@ pub struct Outcome {
     pinning: String,
     rounds: usize,
     seconds: f64,
+    /// Of other relays.
+    versions: Vec<String>,
     /// By load, in the order in which they were put on, and server.
     loads: Vec<(Load, BTreeMap<Kind, Vec<Report>>)>,
     most: BTreeMap<Kind, Most>,
@@ -84,10 +86,15 @@ impl Outcome {
             pinning,
             rounds,
             seconds,
+            versions: Vec::new(),
             loads: Vec::new(),
             most: BTreeMap::new(),
             trials: Vec::new(),
         }
+    }
+
+    pub(super) fn add_version(&mut self, kind: Kind, version: &str) {
+        self.versions.push(format!("{} {version}", kind.name()));
     }
 
     pub(super) fn add(&mut self, kind: Kind, load: &Load, report: Report) {
@@ -120,6 +127,9 @@ impl Outcome {
         );
         let _ = writeln!(text, "* Machine: {}", machine());
         let _ = writeln!(text, "* Processes: {}", self.pinning);
+        if !self.versions.is_empty() {
+            let _ = writeln!(text, "* Other relays: {}", self.versions.join(", "));
+        }
         let _ = writeln!(
             text,
             "* Each figure is the median of {} measurement{} of {} s, the servers taking turns.",
@@ -154,7 +164,8 @@ impl Outcome {
     fn write_most(&self, text: &mut String) {
         text.push_str(
             "\n## Most viewers on one core\n\n\
-             5 Mbit/s each; nothing missing, and 99 in 100 objects whole within 100 ms.\n\n\
+             5 Mbit/s each; nothing missing, and 99 in 100 objects whole within 100 ms, in one of three tries.\n\n\
+             Goal: at least twice the best peer's.\n\n\
              | server | viewers |\n|---|---:|\n",
         );
         for (kind, most) in &self.most {
@@ -169,12 +180,13 @@ impl Outcome {
 }
 
 fn write_load(text: &mut String, load: &Load, servers: &BTreeMap<Kind, Vec<Report>>) {
-    let Load { name, viewers, media } = load;
+    let Load { name, viewers, media, goal } = load;
     let _ = writeln!(
         text,
         "\n## {viewers} viewers, {name}\n\n\
          Objects of {} bytes, {} a second, {} a group:\n\
          `weir-bench load --viewers {viewers} --size {} --rate {} --group {}`\n\n\
+         Goal: {goal}.\n\n\
          | server | CPU-s/GiB | of bare | of the best peer | p50 ms | p90 | p99 | max | missing | join p50 ms | RSS per viewer | generator |\n\
          |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         media.size, media.rate, media.group, media.size, media.rate, media.group

@@ -41,7 +41,8 @@ pub(super) fn run(
     seconds: f64,
     mut say: impl FnMut(&str),
 ) -> Result<Vec<Row>, CompareError> {
-    let trials: [Trial; 9] = [
+    let trials: [Trial; 10] = [
+        web_transport,
         two_workers,
         one_hop,
         churn,
@@ -208,18 +209,47 @@ fn slow_tenth(bench: &Bench, seconds: f64) -> Result<Row, CompareError> {
 }
 
 fn large_objects(bench: &Bench, seconds: f64) -> Result<Row, CompareError> {
-    let load = format!("--viewers 10 --size 2M --rate 6 --group 12 --seconds {seconds}");
+    // An object takes the publisher's line 168 ms.
+    let load = format!(
+        "--viewers 10 --size 2M --rate 5 --group 10 --publish-link rate=100M+queue=4M --drain 2 \
+         --seconds {seconds}"
+    );
     let report = bench.load(&bench.weir(SERVER, &[])?, &load)?;
-    let lateness = report.targets[0].lateness;
+    let Some(Target { first_byte, lateness, .. }) = report.targets.first() else {
+        return Err(CompareError::odd("nobody watched it"));
+    };
     Ok(Row {
-        what: format!("100 Mbit/s in objects of 2 MiB: `{load}`"),
+        what: format!("objects of 2 MiB through the publisher's line of 100 Mbit/s: `{load}`"),
         figures: format!(
-            "p50 {:.0} ms, p99 {:.0}, {}",
+            "first byte after p50 {:.0}, p99 {:.0} ms, whole after p50 {:.0}, p99 {:.0} ms, {}",
+            first_byte.p50_ms,
+            first_byte.p99_ms,
             lateness.p50_ms,
             lateness.p99_ms,
             missing(&report)
         ),
-        goal: "nothing missing, no stall",
+        goal: "first byte out before the last is in, which is 168 ms later; nothing missing, no stall",
+    })
+}
+
+fn web_transport(bench: &Bench, seconds: f64) -> Result<Row, CompareError> {
+    let load = format!("--viewers 200 {VIDEO} --seconds {seconds}");
+    let [raw, web] = in_turn(["moqt", "https"], |scheme| {
+        let mut relay = bench.weir(SERVER, &[])?;
+        relay.url = relay
+            .url
+            .as_str()
+            .replace("moqt://", &format!("{scheme}://"))
+            .parse()
+            .map_err(|_| CompareError::odd("its URL is none"))?;
+        let report = bench.load(&relay, &load)?;
+        let relay = report.relay.ok_or_else(|| CompareError::odd("its CPU was not measured"))?;
+        Ok(relay.cpu_s_per_gib)
+    })?;
+    Ok(Row {
+        what: format!("viewers over WebTransport, as browsers, and over raw QUIC: `{load}`"),
+        figures: format!("{web:.2} and {raw:.2} CPU-s/GiB: {:.2} ×", web / raw),
+        goal: "",
     })
 }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use moqt::{IntCoding, ObjectScanner, ProtocolError, SubgroupHeader};
 
 use super::stamp::Stamp;
+use crate::clock::Micros;
 
 /// An object that is whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub(super) struct Arrived {
     pub(super) object: u64,
     /// Payload bytes.
     pub(super) bytes: u64,
+    /// When its stamp was here, as far as it has one.
+    pub(super) begun: Micros,
     /// What its payload began with; `None` when it is too short for a stamp.
     pub(super) stamp: Option<Stamp>,
 }
@@ -23,6 +26,7 @@ struct Begun {
     payload_start: u64,
     end: u64,
     stamp: [u8; Stamp::LENGTH],
+    stamped: Micros,
 }
 
 /// Follows one stream. Feed every byte after the subgroup header.
@@ -43,13 +47,14 @@ impl Follow {
         self.scanner.at_boundary()
     }
 
-    /// Takes the next bytes and calls `arrived` for each object that is whole with them.
+    /// Takes the bytes that came `now` and calls `arrived` for each object that is whole with them.
     ///
     /// # Errors
     /// When the bytes are no objects.
     pub(super) fn handle(
         &mut self,
         chunk: &[u8],
+        now: Micros,
         mut arrived: impl FnMut(Arrived),
     ) -> Result<(), ProtocolError> {
         let from = self.scanner.offset();
@@ -60,6 +65,7 @@ impl Follow {
                 payload_start: mark.payload_start,
                 end: mark.end(),
                 stamp: [0; Stamp::LENGTH],
+                stamped: now,
             });
         })?;
         let there = from + chunk.len() as u64;
@@ -71,13 +77,14 @@ impl Follow {
                 let to = (start - next.payload_start) as usize;
                 let part = &chunk[(start - from) as usize..(end - from) as usize];
                 next.stamp[to..to + part.len()].copy_from_slice(part);
+                next.stamped = now;
             }
         }
         while let Some(next) = begun.front().filter(|next| next.end <= there) {
             let bytes = next.end - next.payload_start;
             let stamped = bytes >= Stamp::LENGTH as u64;
             let stamp = stamped.then(|| Stamp::parse(&next.stamp));
-            arrived(Arrived { object: next.object, bytes, stamp });
+            arrived(Arrived { object: next.object, bytes, begun: next.stamped, stamp });
             begun.pop_front();
         }
         Ok(())
@@ -116,17 +123,25 @@ mod tests {
                 status: ObjectStatus::Normal,
             }
             .encode(&mut stream, coding);
+            let stamp_end = stream.len() + Stamp::LENGTH;
             stream.extend_from_slice(&stamp.payload(size));
-            wanted.push(Arrived { object: id, bytes: size as u64, stamp: Some(stamp) });
+            wanted.push((id, size as u64, stamp_end, stamp));
             previous = Some(id);
         }
         for cut in [1, 7, 23, 450, 100_000] {
             let mut follow = Follow::new(&header, coding);
             let mut found = Vec::new();
-            for chunk in stream.chunks(cut) {
-                follow.handle(chunk, |arrived| found.push(arrived)).unwrap();
+            // A chunk comes at the time that is its number.
+            for (now, chunk) in (0..).zip(stream.chunks(cut)) {
+                follow.handle(chunk, now, |arrived| found.push(arrived)).unwrap();
             }
-            assert_eq!(found, wanted, "in chunks of {cut}");
+            let wanted = wanted.iter().map(|(object, bytes, stamp_end, stamp)| Arrived {
+                object: *object,
+                bytes: *bytes,
+                begun: ((stamp_end - 1) / cut) as Micros,
+                stamp: Some(*stamp),
+            });
+            assert_eq!(found, wanted.collect::<Vec<_>>(), "in chunks of {cut}");
             assert!(follow.at_boundary());
         }
     }

@@ -7,6 +7,7 @@
 mod books;
 mod follow;
 mod kill;
+mod line;
 mod options;
 mod publisher;
 mod report;
@@ -19,7 +20,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use moqt::{FullTrackName, Namespace, Version};
-use netsim::{LinkConfig, ProxyConfig, UdpProxy};
+use netsim::{LinkConfig, UdpProxy};
 use tokio::sync::{mpsc, oneshot};
 use url::Url;
 
@@ -145,8 +146,11 @@ impl Load {
             return Ok(());
         }
         let relay = self.options.publish.clone().unwrap_or_else(|| self.options.relays[0].clone());
+        let line = self.options.publish_link.as_deref();
+        let line = line.map(|words| line::parse("--publish-link", words)).transpose();
         let publishing = Publishing {
             relay: relay.clone(),
+            line: line.map_err(LoadError::Option)?,
             names: self.names.clone(),
             ledgers: self.ledgers.clone(),
             media: self.options.media.clone(),
@@ -377,22 +381,14 @@ impl Crowd {
 
 /// Viewers behind slow links to the first relay, one link each.
 async fn slow_crowd(options: &Options) -> Result<Crowd, LoadError> {
-    let wrong = |error: &dyn std::fmt::Display| LoadError::Option(format!("--slow: {error}"));
-    let mut link = LinkConfig::default();
-    link.apply(&options.slow_link).map_err(|error| wrong(&error))?;
+    let link = line::parse("--slow-link", &options.slow_link).map_err(LoadError::Option)?;
     let url = &options.relays[0];
-    let mut addresses = url.socket_addrs(|| Some(443)).map_err(|error| wrong(&error))?;
-    let server = addresses.pop().ok_or_else(|| wrong(&"the relay has no address"))?;
     let (mut urls, mut links) = (Vec::new(), Vec::new());
-    for seed in 0..options.slow {
+    for seed in 0..options.slow as u64 {
         let up = LinkConfig { delay: link.delay, ..LinkConfig::default() };
-        let config = ProxyConfig { up, down: link.clone(), seed: seed as u64 };
-        let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let proxy = UdpProxy::start(any, server, config).await.map_err(|error| wrong(&error))?;
-        let mut through = url.clone();
-        let local = proxy.local_addr();
-        through.set_ip_host(local.ip()).map_err(|()| wrong(&"the relay's URL has no host"))?;
-        through.set_port(Some(local.port())).map_err(|()| wrong(&"the relay's URL has no port"))?;
+        let line = line::before(url, up, link.clone(), seed).await;
+        let (through, proxy) =
+            line.map_err(|error| LoadError::Option(format!("--slow: {error}")))?;
         urls.push(through);
         links.push(proxy);
     }
@@ -402,8 +398,13 @@ async fn slow_crowd(options: &Options) -> Result<Crowd, LoadError> {
 impl Target {
     /// A target's timings, while nobody has settled yet.
     fn of(crowd: &Crowd) -> Self {
-        let lateness = crowd.shared.lateness.lock().unwrap_or_else(PoisonError::into_inner);
-        Self { name: crowd.name.clone(), lateness: Percentiles::of(&lateness), ..Self::default() }
+        let timings = crowd.shared.timings.lock().unwrap_or_else(PoisonError::into_inner);
+        Self {
+            name: crowd.name.clone(),
+            first_byte: Percentiles::of(&timings.first_byte),
+            lateness: Percentiles::of(&timings.whole),
+            ..Self::default()
+        }
     }
 
     /// Adds a viewer's account, for the measured time and for all of its time.

@@ -78,6 +78,9 @@ pub struct Options {
     #[arg(long, value_name = "URL")]
     #[serde(skip)]
     pub publish: Option<Url>,
+    /// What the line to it is like, as --slow-link; it is this machine's own, if not given.
+    #[arg(long, value_name = "LINK")]
+    pub publish_link: Option<String>,
     /// Publish nothing: somebody else does, so nothing can be said to be missing.
     #[arg(long, conflicts_with = "source_start")]
     pub no_publish: bool,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use moqt::{Namespace, Properties};
+use netsim::LinkConfig;
 use tokio::sync::{mpsc, oneshot};
 use transport::ClientTls;
 use transport::publish::{
@@ -14,6 +15,7 @@ use transport::publish::{
 use url::Url;
 
 use super::books::Ledger;
+use super::line;
 use super::options::{AUDIO, Kind, Media, VIDEO};
 use super::stamp::Stamp;
 use crate::clock;
@@ -36,6 +38,8 @@ pub(super) struct Publisher {
 pub(super) struct Publishing {
     /// Where to.
     pub(super) relay: Url,
+    /// What the line there is like, if it is slow.
+    pub(super) line: Option<LinkConfig>,
     /// The broadcasts' namespaces.
     pub(super) names: Vec<Namespace>,
     /// The ledgers, those of a broadcast one after another as [`Media::tracks`] says.
@@ -87,7 +91,18 @@ async fn run(
     ready: std::sync::mpsc::Sender<Result<(), String>>,
     paused: Arc<AtomicBool>,
 ) -> Histogram<u64> {
-    let Publishing { relay, names, ledgers, media } = publishing;
+    let Publishing { mut relay, line, names, ledgers, media } = publishing;
+    let mut proxy = None;
+    if let Some(up) = line {
+        let down = LinkConfig { delay: up.delay, ..LinkConfig::default() };
+        match line::before(&relay, up, down, 0).await {
+            Ok((through, started)) => (relay, proxy) = (through, Some(started)),
+            Err(reason) => {
+                let _ = ready.send(Err(reason));
+                return clock::histogram();
+            }
+        }
+    }
     let (connected, mut is_connected) = mpsc::unbounded_channel();
     let mut sources = Vec::new();
     let mut ends = Vec::new();
@@ -155,6 +170,7 @@ async fn run(
         let _ = end.send(());
         let _ = session.await;
     }
+    drop(proxy);
     lag
 }
 

@@ -63,6 +63,9 @@ pub struct Target {
     pub resets_by_code: BTreeMap<String, u64>,
     /// Payload bytes that came inside the measured time.
     pub bytes: u64,
+    /// From an object's making until its first bytes were at a viewer.
+    #[serde(default)]
+    pub first_byte: Percentiles,
     /// From an object's making until it was whole at a viewer.
     pub lateness: Percentiles,
     /// The p99 of the viewer that had the worst.
@@ -279,7 +282,7 @@ impl Report {
 
 impl Target {
     fn write(&self, text: &mut String) {
-        let Self { measured, whole, lateness, join, .. } = self;
+        let Self { measured, whole, first_byte, lateness, join, .. } = self;
         let _ = writeln!(text, "{}", self.name);
         let _ = writeln!(
             text,
@@ -310,6 +313,11 @@ impl Target {
             text,
             "  lateness    p50 {:.2} p90 {:.2} p99 {:.2} max {:.1} ms; worst viewer's p99 {:.1}",
             lateness.p50_ms, lateness.p90_ms, lateness.p99_ms, lateness.max_ms, self.worst_p99_ms
+        );
+        let _ = writeln!(
+            text,
+            "  first byte  p50 {:.2} p90 {:.2} p99 {:.2} max {:.1} ms",
+            first_byte.p50_ms, first_byte.p90_ms, first_byte.p99_ms, first_byte.max_ms
         );
         let _ = writeln!(
             text,

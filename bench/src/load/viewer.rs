@@ -43,8 +43,17 @@ pub(super) struct Shared {
     pub(super) from: AtomicU64,
     /// And those before here.
     pub(super) until: AtomicU64,
-    /// How late timed objects were whole, microseconds.
-    pub(super) lateness: Mutex<Histogram<u64>>,
+    /// How late timed objects were.
+    pub(super) timings: Mutex<Timings>,
+}
+
+/// How late objects were, microseconds after their making.
+#[derive(Debug)]
+pub(super) struct Timings {
+    /// When the first of them was there, as far as its stamp.
+    pub(super) first_byte: Histogram<u64>,
+    /// When all of them was.
+    pub(super) whole: Histogram<u64>,
 }
 
 impl Default for Shared {
@@ -55,7 +64,10 @@ impl Default for Shared {
             joined: AtomicU64::new(0),
             from: AtomicU64::new(Micros::MAX),
             until: AtomicU64::new(Micros::MAX),
-            lateness: Mutex::new(clock::histogram()),
+            timings: Mutex::new(Timings {
+                first_byte: clock::histogram(),
+                whole: clock::histogram(),
+            }),
         }
     }
 }
@@ -329,7 +341,7 @@ impl Reader {
         let mut account = account.borrow_mut();
         let (mut objects, mut bytes) = (0, 0);
         for chunk in chunks {
-            follow.handle(chunk, |arrived| {
+            follow.handle(chunk, now, |arrived| {
                 let Account { tracks, lateness, joined, .. } = &mut *account;
                 let books = &mut tracks[*track].books;
                 let stamp = arrived
@@ -350,8 +362,9 @@ impl Reader {
                 if shared.times(stamp.sent) {
                     let late = now.saturating_sub(stamp.sent);
                     lateness.record(late);
-                    let mut all = shared.lateness.lock().unwrap_or_else(PoisonError::into_inner);
-                    all.saturating_record(late);
+                    let mut all = shared.timings.lock().unwrap_or_else(PoisonError::into_inner);
+                    all.first_byte.saturating_record(arrived.begun.saturating_sub(stamp.sent));
+                    all.whole.saturating_record(late);
                 }
             })?;
             *chunk = Bytes::new();
