@@ -23,7 +23,8 @@ mod track;
 
 pub use fetch::{FetchCursor, FetchStep, FetchedObject, Part};
 pub use outbox::{
-    Action, Books, DatagramOut, GroupBooks, Outbox, StreamKey, Subscription, TrackBooks, Urgency,
+    Action, Backlog, Books, DatagramOut, GroupBooks, Outbox, StreamKey, Subscription, TrackBooks,
+    Urgency,
 };
 pub use policy::{DeliveryTimeouts, Policy, fetch_priority, is_more_urgent};
 pub use router::{Peer, RouteAction, Router, RouterConfig, SessionId, TrackId, Upstream};

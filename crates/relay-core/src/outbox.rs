@@ -106,6 +106,17 @@ pub struct Urgency {
     turn: Reverse<u64>,
 }
 
+/// What waits for a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Bytes.
+    pub bytes: u64,
+    /// Objects, with those that were sent in part.
+    pub objects: u64,
+    /// How old the oldest of them is.
+    pub age: Duration,
+}
+
 /// One downstream session's subscriptions and streams.
 #[derive(Debug)]
 pub struct Outbox {
@@ -329,14 +340,13 @@ impl Outbox {
         self.ledger.take(waiting)
     }
 
-    /// Bytes that wait, and how old the oldest object among them is.
+    /// What waits now.
     pub fn backlog<'t>(
         &self,
         tracks: impl Fn(TrackId) -> Option<&'t Track>,
         now: Instant,
-    ) -> (u64, Duration) {
-        let mut queued = 0;
-        let mut behind = Duration::ZERO;
+    ) -> Backlog {
+        let mut backlog = Backlog::default();
         for cursor in self.cursors.iter().filter(|cursor| cursor.is_active()) {
             let Some(held) = tracks(cursor.track).and_then(|track| track.subgroup(cursor.seq))
             else {
@@ -344,12 +354,13 @@ impl Outbox {
             };
             let waits = cursor.queued(held);
             if waits > 0 {
-                queued += waits;
+                backlog.bytes += waits;
+                backlog.objects += cursor.waiting(held);
                 let since = cursor.waits_since(held);
-                behind = behind.max(now.saturating_duration_since(since));
+                backlog.age = backlog.age.max(now.saturating_duration_since(since));
             }
         }
-        (queued, behind)
+        backlog
     }
 
     /// Takes up subgroups that arrived in `track`, and gives up what cannot be sent in time.

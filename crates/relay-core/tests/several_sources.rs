@@ -333,7 +333,7 @@ impl World {
             viewer.run(&self.track, 0, self.now);
         }
         let books = viewers[0].outbox.books();
-        let (queued, _) = viewers[0].outbox.backlog(|_| Some(&self.track), self.now);
+        let queued = viewers[0].outbox.backlog(|_| Some(&self.track), self.now).bytes;
         let total = books.drops.total();
         assert_eq!(books.bytes_out + total.bytes + queued, self.track.bytes_in());
     }

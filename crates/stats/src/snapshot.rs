@@ -282,9 +282,15 @@ pub struct SessionSnapshot {
     pub rtt_ms: Option<f64>,
     /// Payload bytes sent.
     pub bytes_out: u64,
-    /// Payload bytes that wait for it in the outbox and in the transport's send buffer.
+    /// Objects sent whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects_out: Option<u64>,
+    /// Payload bytes that wait for it and that the transport does not have yet.
     #[serde(default)]
     pub queued_bytes: Option<u64>,
+    /// Objects of these, with one that was sent in part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_objects: Option<u64>,
     /// Age in milliseconds of the oldest object that waits for it.
     #[serde(default)]
     pub behind_ms: Option<u64>,

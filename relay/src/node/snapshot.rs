@@ -333,8 +333,10 @@ fn session(info: &SessionInfo, state: &super::session::SessionState) -> SessionS
         age_s: Some(info.since.elapsed().as_secs_f64()),
         rtt_ms: Some(millis(info.connection.path_stats().rtt)),
         bytes_out: state.books.bytes_out,
-        queued_bytes: Some(state.queued),
-        behind_ms: Some(state.behind.as_millis() as u64),
+        objects_out: Some(state.books.objects_out),
+        queued_bytes: Some(state.backlog.bytes),
+        queued_objects: Some(state.backlog.objects),
+        behind_ms: Some(state.backlog.age.as_millis() as u64),
         drops: state.books.drops,
     }
 }

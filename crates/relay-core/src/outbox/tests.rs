@@ -267,7 +267,7 @@ fn who_has_all_that_came_is_not_late_when_the_publisher_is() {
     viewer.run(&track, usize::MAX, now);
     track.append(feed, object.slice(500..), now + 3 * s).unwrap();
     viewer.run(&track, 0, now + 3 * s);
-    assert_eq!(viewer.outbox.backlog(|_| Some(&track), now + 4 * s).1, s, "since the rest came");
+    assert_eq!(viewer.outbox.backlog(|_| Some(&track), now + 4 * s).age, s, "since the rest came");
     viewer.run(&track, usize::MAX, now + 4 * s);
     assert_eq!((viewer.reset.len(), viewer.outbox.books().objects_out), (0, 1));
 }
@@ -350,7 +350,7 @@ fn what_was_never_offered_is_never_dropped() {
     let mut viewer = Viewer::new(&track, Subscription { start, ..subscription() });
     viewer.run(&track, usize::MAX, now);
     let later = now + Duration::from_secs(30);
-    assert_eq!(viewer.outbox.backlog(|_| Some(&track), later), (0, Duration::ZERO));
+    assert_eq!(viewer.outbox.backlog(|_| Some(&track), later), Backlog::default());
     viewer.outbox.unsubscribe(0, Some(&track));
     assert_eq!(viewer.outbox.books().drops.total(), DropCounts::default());
 }
@@ -492,7 +492,7 @@ proptest! {
             }
             let books = viewer.outbox.books();
             let total = books.drops.total();
-            let (queued, _) = viewer.outbox.backlog(|_| Some(&track), now);
+            let queued = viewer.outbox.backlog(|_| Some(&track), now).bytes;
             prop_assert_eq!(books.bytes_out + total.bytes + queued, track.bytes_in());
         }
     }

@@ -94,7 +94,7 @@ impl Offered {
         let offered = self.closed + self.subscriptions.values().map(Account::sum).sum::<u64>();
         let delivered = outbox.books().bytes_out;
         let dropped = outbox.books().drops.total().bytes;
-        let (queued, _) = outbox.backlog(tracks, now);
+        let queued = outbox.backlog(tracks, now).bytes;
         (delivered + dropped + queued != offered).then(|| {
             format!(
                 "{delivered} delivered + {dropped} dropped + {queued} queued ≠ {offered} offered"

@@ -261,7 +261,9 @@ fn the_description_knows_every_word_of_the_api() {
         sessions: vec![stats::SessionSnapshot {
             age_s: Some(1.5),
             rtt_ms: Some(1.5),
+            objects_out: Some(1),
             queued_bytes: Some(1),
+            queued_objects: Some(1),
             behind_ms: Some(1),
             drops: snapshot().drops,
             ..Default::default()

@@ -72,7 +72,9 @@ impl Figures {
             age_s: Some(self.time(9000.0)),
             rtt_ms: Some(self.time(90.0)),
             bytes_out: self.whole(1 << 32),
+            objects_out: Some(self.whole(1 << 18)),
             queued_bytes: Some(self.whole(200_000)),
+            queued_objects: Some(self.whole(60)),
             behind_ms: Some(self.whole(2000)),
             drops: self.drops(),
         }

@@ -25,7 +25,7 @@ use moqt::{
     Request, RequestError, RequestErrorCode, RequestId, RequestOk, ResetCode, Response,
     SessionCode, Setup, SubscribeNamespace,
 };
-use relay_core::{Books, Outbox, Peer, RouteAction, SessionId, StreamKey, TrackId};
+use relay_core::{Backlog, Books, Outbox, Peer, RouteAction, SessionId, StreamKey, TrackId};
 use stats::SessionKind;
 use tokio::sync::mpsc;
 use transport::{Connection, Driver, DriverEvent, Error};
@@ -86,8 +86,7 @@ impl SessionInfo {
 pub(super) struct SessionState {
     pub(super) kind: SessionKind,
     pub(super) books: Books,
-    pub(super) queued: u64,
-    pub(super) behind: Duration,
+    pub(super) backlog: Backlog,
 }
 
 /// What whoever dialled a session hears of it while it runs.
@@ -123,8 +122,7 @@ pub(super) async fn run(
         state: Mutex::new(SessionState {
             kind: if peer == Peer::Client { SessionKind::Viewer } else { SessionKind::Relay },
             books: Books::default(),
-            queued: 0,
-            behind: Duration::ZERO,
+            backlog: Backlog::default(),
         }),
         ticked: AtomicU64::new(0),
         bytes_out: AtomicU64::new(0),
@@ -369,7 +367,7 @@ impl Session {
         let guards: HashMap<_, _> =
             self.tracks.iter().map(|(id, track)| (*id, track.read())).collect();
         let held = |id: TrackId| guards.get(&id).map(|guard| &**guard);
-        let (queued, behind) = self.outbox.backlog(held, now);
+        let backlog = self.outbox.backlog(held, now);
         let books: Vec<_> = self.outbox.take_track_books(held).collect();
         drop(guards);
         for (id, books) in books {
@@ -381,7 +379,7 @@ impl Session {
         }
         let mut state = lock(&self.info.state);
         state.books = self.outbox.books().clone();
-        (state.queued, state.behind) = (queued, behind);
+        state.backlog = backlog;
         drop(state);
         if self.outbox.is_stuck(now) {
             tracing::info!(session = self.id.0, "takes nothing: let go");
