@@ -152,8 +152,8 @@ impl Outcome {
         if !self.trials.is_empty() {
             text.push_str(
                 "\n## The relay alone\n\n\
-                 Each line is one run of `weir-bench load` with `--relay` and `--pid` (a `+` stands for a blank); workers\n\
-                 and slow viewers are the medians of three runs, in turn with those that they are compared with.\n\n\
+                 Each line is one run of `weir-bench load` with `--relay` and `--pid` (a `+` stands for a blank);\n\
+                 WebTransport, workers and slow viewers are the medians of three runs, in turn with those that they are compared with.\n\n\
                  | load | figures | goal |\n|---|---|---|\n",
             );
             text.extend(self.trials.iter().map(trials::Row::line));

@@ -347,11 +347,13 @@ impl Outbox {
         now: Instant,
     ) -> Backlog {
         let mut backlog = Backlog::default();
-        for cursor in self.cursors.iter().filter(|cursor| cursor.is_active()) {
-            let Some(held) = tracks(cursor.track).and_then(|track| track.subgroup(cursor.seq))
-            else {
-                continue;
-            };
+        for cursor in &self.cursors {
+            if let Phase::Paused(waited) = cursor.phase {
+                backlog.bytes += waited.len.saturating_sub(cursor.sent);
+                backlog.objects += waited.objects.saturating_sub(cursor.index);
+            }
+            let held = tracks(cursor.track).and_then(|track| track.subgroup(cursor.seq));
+            let Some(held) = held.filter(|_| cursor.is_active()) else { continue };
             let waits = cursor.queued(held);
             if waits > 0 {
                 backlog.bytes += waits;
@@ -438,6 +440,7 @@ impl Outbox {
                     cached: seq < sub.joined,
                     expires: None,
                     deadline: None,
+                    passed_by: None,
                     outranked: false,
                     group,
                     place: Place::new(wanted.priority, publisher, wanted.order, group, held.id()),
@@ -502,6 +505,7 @@ impl Outbox {
                     cursor.prefix = Bytes::new();
                 };
                 let group = held.header.group;
+                let here = cursor.extent(held);
                 cursor.last = sub.last_of(group);
                 cursor.place = Place::new(
                     sub.wanted.priority,
@@ -514,7 +518,7 @@ impl Outbox {
                     if cursor.phase == Phase::Sending {
                         actions.push(Action::Reset(cursor.stream, ResetCode::CANCELLED));
                     }
-                    cursor.give_up(DropReason::Cancelled, cursor.extent(held), books);
+                    cursor.give_up(DropReason::Cancelled, here, books);
                     return false;
                 }
                 let start = sub.wanted.start.filter(|start| start.group == group);
@@ -523,10 +527,18 @@ impl Outbox {
                 });
                 if cursor.phase == Phase::Sending && skips {
                     restart(cursor, Phase::Waiting);
+                    cursor.passed_by = Some(here);
                 }
-                if before.forward && !sub.wanted.forward && cursor.is_active() {
-                    let waits = cursor.extent(held);
-                    restart(cursor, Phase::Paused(waits));
+                if cursor.is_active() {
+                    cursor.narrow(here, held, books);
+                }
+                if before.forward && !sub.wanted.forward {
+                    if cursor.is_active() {
+                        restart(cursor, Phase::Paused(here));
+                        cursor.passed_by = None;
+                    }
+                    // Of one that is given up already, what comes from now on is not offered.
+                    cursor.count_cut(here, books);
                 }
                 if sub.wanted.forward
                     && let Phase::Paused(waited) = cursor.phase
@@ -537,6 +549,7 @@ impl Outbox {
                         return false;
                     }
                     cursor.phase = Phase::Waiting;
+                    cursor.passed_by = Some(waited);
                     cursor.since = now;
                     cursor.cached = true;
                 }

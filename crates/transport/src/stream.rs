@@ -119,6 +119,16 @@ impl SendStream {
         Poll::Ready(Ok(taken))
     }
 
+    /// Whether QUIC takes more of this stream now, or never again. To be asked of a stream that is
+    /// written to next, or reset.
+    pub fn poll_takes(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        let version = self.version;
+        pin!(self.stream.write_chunks(&mut []))
+            .poll(cx)
+            .map_ok(|_| ())
+            .map_err(|error| write_error(error, version))
+    }
+
     /// Hands all of `bytes` to QUIC.
     pub async fn write_all(&mut self, bytes: Bytes) -> Result<(), WriteError> {
         let mut chunk = [bytes];
@@ -166,12 +176,18 @@ impl Rewriting {
     /// Rewrites the beginning of `chunks`, and remembers how much of them that was.
     fn rewrite(&mut self, chunks: &[Bytes]) -> Result<(), TranscodeError> {
         let Self { transcoder, ready, sources, owed } = self;
+        // The beginning of a header whose end is in a chunk to come.
+        let mut held = 0;
         for chunk in chunks {
             let now = chunk.len().min(REWRITE - *owed);
+            let mut used = 0;
             transcoder.transcode(&chunk.slice(..now), |bytes, of| {
+                used += of;
+                let of = of + std::mem::take(&mut held);
                 sources.push_back(Source { left: bytes.len(), of });
                 ready.push_back(bytes);
             })?;
+            held += now - used;
             *owed += now;
         }
         Ok(())
@@ -389,11 +405,11 @@ mod tests {
         (bytes.freeze(), ends)
     }
 
-    fn rewritten(bytes: &Bytes) -> Rewriting {
+    /// Rewritten in two chunks.
+    fn rewritten(bytes: &Bytes, cut: usize) -> Rewriting {
         let mut rewriting = Rewriting::new(Transcoder::subgroup(CANONICAL, Version::Draft16));
-        // Cut inside headers too.
-        let (head, tail) = (bytes.slice(..bytes.len() / 3), bytes.slice(bytes.len() / 3..));
-        rewriting.rewrite(&[head, tail]).unwrap();
+        let cut = cut.min(bytes.len());
+        rewriting.rewrite(&[bytes.slice(..cut), bytes.slice(cut..)]).unwrap();
         rewriting
     }
 
@@ -402,19 +418,21 @@ mod tests {
         let (bytes, ends) = stream(&[100, 1, 0, 70, 300, 5]);
         // Where each object ends in the other draft: a stream that ends with it is so long.
         let crossed = ends.iter().map(|end| {
-            let rewriting = rewritten(&bytes.slice(..*end));
+            let rewriting = rewritten(&bytes.slice(..*end), 0);
             rewriting.ready.iter().map(Bytes::len).sum::<usize>()
         });
         let crossed: Vec<usize> = crossed.collect();
-        for step in [1, 2, 3, 7, 64, 1000] {
-            let mut rewriting = rewritten(&bytes);
+        let whole = |all: &[usize], at: usize| all.partition_point(|end| *end <= at);
+        let last = crossed[ends.len() - 1];
+        for (cut, step) in (0..bytes.len()).flat_map(|cut| [1, 3, 64].map(|step| (cut, step))) {
+            let mut rewriting = rewritten(&bytes, cut);
             let (mut out, mut taken) = (0, 0);
-            while out < crossed[5] {
-                let now = step.min(crossed[5] - out);
+            while out < last {
+                let now = step.min(last - out);
                 out += now;
                 taken += rewriting.handle_written(now);
-                let whole = |all: &[usize], at: usize| all.partition_point(|end| *end <= at);
-                assert_eq!(whole(&ends, taken), whole(&crossed, out), "{taken} after {out}");
+                let (counted, there) = (whole(&ends, taken), whole(&crossed, out));
+                assert_eq!(counted, there, "{taken} after {out}, cut at {cut}");
             }
             assert_eq!((taken, rewriting.owed), (bytes.len(), 0));
         }

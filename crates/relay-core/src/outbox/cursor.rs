@@ -37,6 +37,8 @@ pub(super) struct Cursor {
     pub(super) expires: Option<Instant>,
     /// When the stream is, since all of the subgroup is here.
     pub(super) deadline: Option<Instant>,
+    /// What waited when it stopped, of which it may leave out some as it goes on.
+    pub(super) passed_by: Option<Extent>,
     /// The publisher would rather have another subgroup of the group sent.
     pub(super) outranked: bool,
     pub(super) group: u64,
@@ -213,6 +215,9 @@ impl Cursor {
             return true;
         }
         if self.phase == Phase::Waiting && !self.begin(held, sub, court) {
+            if held.is_over() {
+                self.leave_out(None, court.books);
+            }
             return !held.is_over();
         }
         if self.phase == Phase::Sending {
@@ -244,10 +249,39 @@ impl Cursor {
             }
         }
         if matches!(self.phase, Phase::Cut(_)) {
-            self.count_cut(self.extent(held), court.books);
+            let here = self.extent(held);
+            if sub.wanted.forward {
+                self.count_cut(here, court.books);
+            } else {
+                (self.index, self.sent) = (self.index.max(here.objects), self.sent.max(here.len));
+            }
             return !held.is_over();
         }
         true
+    }
+
+    /// Counts what waited when it stopped and is left out now: what lies before `next`, or all.
+    fn leave_out(&mut self, next: Option<Extent>, books: &mut Ledger) {
+        let Some(waited) = self.passed_by.take() else { return };
+        let next = next.unwrap_or(waited);
+        let objects = next.objects.min(waited.objects).saturating_sub(self.index);
+        let bytes = next.len.min(waited.len).saturating_sub(self.sent);
+        self.count_left_out(objects, bytes, books);
+    }
+
+    /// The last object wanted changed: counts what waited behind it, when all of `before` was wanted.
+    pub(super) fn narrow(&mut self, before: Extent, held: &Subgroup, books: &mut Ledger) {
+        let now = self.extent(held);
+        let objects = before.objects.saturating_sub(now.objects.max(self.index));
+        let bytes = before.len.saturating_sub(now.len.max(self.sent));
+        self.count_left_out(objects, bytes, books);
+    }
+
+    fn count_left_out(&self, objects: u64, bytes: u64, books: &mut Ledger) {
+        if objects > 0 {
+            let counts = DropCounts { groups: 0, objects, bytes };
+            books.drop(self.track, self.group, DropReason::Cancelled, counts);
+        }
     }
 
     /// When the object that waits is given up.
@@ -284,6 +318,7 @@ impl Cursor {
         let Some((from, object)) = objects.next().filter(|(_, o)| o.id <= self.last) else {
             return false;
         };
+        self.leave_out(Some(Extent { len: object.start, objects: from }), court.books);
         let whole = from == 0 && object.start == 0;
         let header = SubgroupHeader {
             track_alias: sub.wanted.alias,

@@ -1,5 +1,5 @@
 //! Temporal layers out of OpenH264. The `openh264` crate fixes their number to one, so this is
-//! where the encoder's own options are used: the only unsafe code here.
+//! where the encoder's own options are used, in unsafe code.
 
 use std::ptr::from_mut;
 

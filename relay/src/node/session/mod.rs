@@ -69,8 +69,13 @@ impl SessionInfo {
     /// Its changing part at this moment.
     pub(super) fn state(&self) -> SessionState {
         let mut state = lock(&self.state).clone();
-        state.books.bytes_out = self.bytes_out.load(Ordering::Relaxed);
-        state.books.objects_out = self.objects_out.load(Ordering::Relaxed);
+        let SessionState { books, backlog, .. } = &mut state;
+        let bytes = self.bytes_out.load(Ordering::Relaxed);
+        let objects = self.objects_out.load(Ordering::Relaxed);
+        // What was sent since does not wait any more.
+        backlog.bytes = backlog.bytes.saturating_sub(bytes.saturating_sub(books.bytes_out));
+        backlog.objects = backlog.objects.saturating_sub(objects.saturating_sub(books.objects_out));
+        (books.bytes_out, books.objects_out) = (bytes, objects);
         state
     }
 

@@ -290,7 +290,7 @@ impl Session {
     /// Hands the transport what it takes now. `true`: the session was told something.
     pub(super) fn pump(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Error> {
         self.opening = true;
-        self.winding.begin_round();
+        self.winding.begin_round(cx, self.driver.connection(), self.cwnd, now);
         let mut said = false;
         for action in self.outbox.unblock(now) {
             said |= self.act(action)?;
@@ -343,7 +343,7 @@ impl Session {
             let write = self.outbox.poll(track.id, &state);
             drop(state);
             let Some(Action::Write { stream: key, mut chunks }) = write else { return Ok(said) };
-            let taken = match self.write_in_turn(cx, key, urgency.priority, &mut chunks, now)? {
+            let taken = match self.write_in_turn(cx, key, urgency.priority, &mut chunks)? {
                 Poll::Ready(Some(taken)) => taken,
                 Poll::Ready(None) => {
                     self.outbox.handle_stopped(key);
@@ -431,7 +431,6 @@ impl Session {
         key: StreamKey,
         priority: i32,
         chunks: &mut [bytes::Bytes],
-        now: Instant,
     ) -> Result<Poll<Option<usize>>, Error> {
         if !self.winding.holds_back(priority) {
             let written = self.write(cx, key, chunks);
@@ -440,9 +439,10 @@ impl Session {
             }
             return written;
         }
-        if !self.winding.begin_try(self.driver.connection(), now) {
+        if !self.winding.is_trying() {
             return Ok(Poll::Pending);
         }
+        self.winding.limit(self.driver.connection());
         let written = self.write(cx, key, chunks);
         self.driver.connection().limit_unsent(self.cwnd);
         if let Ok(Poll::Ready(Some(_))) = written {

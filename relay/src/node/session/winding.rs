@@ -5,6 +5,7 @@
 //! the session writes nothing that is no more urgent than such a stream, which is for as long as the
 //! path takes for a congestion window; sound goes on beside pictures.
 
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use moqt::ResetCode;
@@ -27,8 +28,8 @@ pub(super) struct Winding {
     /// More urgent bytes that were written meanwhile, lately and before that, and when lately began.
     urgent: [u64; 2],
     urgent_since: Option<Instant>,
-    /// Something had to wait in this round.
-    holds_back: bool,
+    /// In this round it is tried, and the streams themselves cannot tell.
+    is_trying: bool,
     /// Bytes that had come from the peer at the last look, and that had gone to it when some last
     /// came.
     heard: u64,
@@ -55,19 +56,65 @@ impl Winding {
         now: Instant,
     ) {
         self.streams.push(GivenUp { stream, code, priority, since: now });
+        self.due.get_or_insert(now);
     }
 
-    /// A new round of writes begins.
-    pub(super) fn begin_round(&mut self) {
-        self.holds_back = false;
+    /// A new round of writes begins: resets the streams if the peer has all of them by now. QUIC
+    /// does not say that; but told to take nothing while anything is unacknowledged, it says whether
+    /// it takes something.
+    pub(super) fn begin_round(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        cwnd: u64,
+        now: Instant,
+    ) {
+        self.is_trying = false;
+        if self.is_empty() || self.due.is_some_and(|due| now < due) {
+            return;
+        }
+        self.due = Some(now + TRY);
+        let span = ACKNOWLEDGED.max(2 * connection.path_stats().rtt);
+        if now.saturating_duration_since(*self.urgent_since.get_or_insert(now)) > span {
+            self.urgent = [0, self.urgent[0]];
+            self.urgent_since = Some(now);
+        }
+        self.limit(connection);
+        let mut has_all = false;
+        self.streams.retain_mut(|given_up| match given_up.stream.poll_takes(cx) {
+            Poll::Ready(Ok(())) => {
+                has_all = true;
+                true
+            }
+            Poll::Ready(Err(_)) => {
+                given_up.stream.reset(given_up.code);
+                false
+            }
+            Poll::Pending => true,
+        });
+        connection.limit_unsent(cwnd);
+        if has_all || self.is_empty() {
+            self.end();
+        } else {
+            // They may be full by what the peer does not read of them: others can tell.
+            self.is_trying = true;
+        }
+    }
+
+    /// Has QUIC take nothing unless the peer has all but what is more urgent.
+    pub(super) fn limit(&self, connection: &Connection) {
+        connection.limit_unacknowledged(self.urgent.iter().sum());
     }
 
     /// Whether a stream of this priority has to wait.
-    pub(super) fn holds_back(&mut self, priority: i32) -> bool {
+    pub(super) fn holds_back(&self, priority: i32) -> bool {
         let more_urgent = |other: &GivenUp| relay_core::is_more_urgent(priority, other.priority);
-        let holds_back = !self.streams.iter().all(more_urgent);
-        self.holds_back |= holds_back;
-        holds_back
+        !self.streams.iter().all(more_urgent)
+    }
+
+    /// Whether one that has to wait may try nevertheless, under [`Winding::limit`].
+    pub(super) fn is_trying(&self) -> bool {
+        self.is_trying
     }
 
     /// More urgent bytes were written.
@@ -77,25 +124,9 @@ impl Winding {
         }
     }
 
-    /// Whether it is time to try again whether the peer has all, by writing while QUIC takes nothing
-    /// unless it has.
-    pub(super) fn begin_try(&mut self, connection: &Connection, now: Instant) -> bool {
-        if self.due.is_some_and(|due| now < due) {
-            return false;
-        }
-        self.due = Some(now + TRY);
-        let span = ACKNOWLEDGED.max(2 * connection.path_stats().rtt);
-        if now.saturating_duration_since(*self.urgent_since.get_or_insert(now)) > span {
-            self.urgent = [0, self.urgent[0]];
-            self.urgent_since = Some(now);
-        }
-        connection.limit_unacknowledged(self.urgent.iter().sum());
-        true
-    }
-
     /// When to try again.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.due.filter(|_| self.holds_back && !self.is_empty())
+        self.due.filter(|_| !self.is_empty())
     }
 
     /// The peer has all that QUIC had.

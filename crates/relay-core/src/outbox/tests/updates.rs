@@ -176,6 +176,68 @@ fn what_waited_when_forwarding_stopped_is_dropped_when_it_is_evicted() {
 }
 
 #[test]
+fn what_waited_when_forwarding_stopped_is_dropped_when_it_is_too_old_to_go_on_with() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default());
+    let object_timeout = Some(Duration::from_millis(500));
+    let timeouts = DeliveryTimeouts { object: object_timeout, ..DeliveryTimeouts::default() };
+    let mut viewer = Viewer::new(&track, Subscription { timeouts, ..subscription() });
+    let feed = grow(&mut track, 1, 10, now);
+    viewer.run(&track, usize::MAX, now);
+    track.append(feed, object(1, 100), now).unwrap();
+    viewer.run(&track, 0, now);
+    viewer.outbox.update(0, |wanted| wanted.forward = false);
+    viewer.run(&track, usize::MAX, now);
+    let backlog = viewer.outbox.backlog(|_| Some(&track), now);
+    assert_eq!((backlog.objects, backlog.bytes), (1, object(1, 100).len() as u64));
+    let later = now + Duration::from_secs(1);
+    track.append(feed, object(2, 10), later).unwrap();
+    viewer.outbox.update(0, |wanted| wanted.forward = true);
+    viewer.run(&track, usize::MAX, later);
+    let drops = viewer.outbox.books().drops;
+    let lost = DropCounts { groups: 0, objects: 1, bytes: object(1, 100).len() as u64 };
+    assert_eq!((drops[DropReason::Cancelled], drops.total()), (lost, lost));
+    assert_eq!(viewer.outbox.books().objects_out, 2);
+}
+
+#[test]
+fn a_pause_ends_the_count_of_what_was_cut_before() {
+    let now = Instant::now();
+    let mut track = Track::new(CacheLimits::default());
+    let mut viewer = Viewer::new(&track, subscription());
+    let feed = grow(&mut track, 1, 1000, now);
+    viewer.run(&track, 0, now);
+    let late = now + Duration::from_secs(3);
+    viewer.run(&track, 0, late);
+    viewer.outbox.update(0, |wanted| wanted.forward = false);
+    track.append(feed, object(1, 10), late).unwrap();
+    viewer.run(&track, 0, late);
+    track.append(feed, object(2, 10), late).unwrap();
+    viewer.run(&track, 0, late);
+    assert_eq!(viewer.outbox.books().drops.total().objects, 2, "not what came during the pause");
+}
+
+#[test]
+fn what_waited_behind_a_new_end_is_dropped() {
+    let now = Instant::now();
+    for (end, left) in [(at(1, 1), 2), (at(0, 0), 4)] {
+        let mut track = Track::new(CacheLimits::default());
+        let wanted = Subscription { end: Some(at(1, 3)), ..subscription() };
+        let mut viewer = Viewer::new(&track, wanted);
+        let feed = grow(&mut track, 1, 10, now);
+        for id in 1..6 {
+            track.append(feed, object(id, 10), now).unwrap();
+        }
+        viewer.run(&track, 0, now);
+        viewer.outbox.update(0, |wanted| wanted.end = Some(end));
+        viewer.run(&track, usize::MAX, now);
+        let books = viewer.outbox.books();
+        let dropped = books.drops[DropReason::Cancelled].objects;
+        assert_eq!((dropped, books.objects_out), (left, 4 - left), "until {end:?}");
+    }
+}
+
+#[test]
 fn what_came_and_went_between_two_looks_is_dropped() {
     let now = Instant::now();
     let mut track = Track::new(CacheLimits { bytes: 1000, ..CacheLimits::default() });
