@@ -1,6 +1,8 @@
 //! What becomes of objects that a viewer does not take in time ("Delivery Timeouts and Data
 //! Reliability", "Closing Subgroup Streams").
 
+use std::time::{Duration, Instant};
+
 use moqt::{Parameters, RequestId, ResetCode, SubgroupHeader, SubgroupId, Version};
 
 use super::EVERY;
@@ -79,6 +81,23 @@ async fn a_subgroup_that_is_not_delivered_in_time_is_reset() {
             .await;
         viewer.reads(Reads::All);
         assert_eq!(viewer.end(id, 0).await, Some(ResetCode::DELIVERY_TIMEOUT));
+    }
+}
+
+/// The relay waits until the viewer has what went before; with nothing else to write it must not
+/// wait for longer.
+#[tokio::test]
+async fn a_stream_that_its_publisher_resets_is_reset_at_once_though_nothing_follows() {
+    let machine = Machine::new();
+    for version in EVERY {
+        let relay = machine.relay(version.alpn(), &PATIENT);
+        let (_publisher, stream, mut viewer, id) =
+            begun(&relay, version, Reads::All, Parameters::default()).await;
+        viewer.object(id, (0, 0)).await;
+        let before = Instant::now();
+        stream.reset(ResetCode::INTERNAL_ERROR);
+        assert_eq!(viewer.end(id, 0).await, Some(ResetCode::INTERNAL_ERROR));
+        assert!(before.elapsed() < Duration::from_secs(2), "after {:?}", before.elapsed());
     }
 }
 

@@ -486,6 +486,10 @@ impl Writer {
         self.flush().await;
     }
 
+    pub(crate) fn reset(mut self, code: ResetCode) {
+        self.stream.reset(code);
+    }
+
     pub(crate) fn finish(mut self) {
         self.stream.finish();
     }
