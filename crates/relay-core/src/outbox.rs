@@ -51,6 +51,8 @@ pub enum Action {
     Open {
         /// What it will be called.
         stream: StreamKey,
+        /// The subscription it is for.
+        request: RequestId,
         /// Its place among the session's streams.
         priority: i32,
     },

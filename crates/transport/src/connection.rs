@@ -12,6 +12,10 @@ use crate::{CANONICAL, Error, RecvStream, SendStream};
 /// be reordered or dropped by the relay, so it is kept to a few packets' worth.
 const UNSENT_CAP: u64 = 24 * 1024;
 
+/// Bytes of the header of a WebTransport stream: its type, and the session, which is the first
+/// request of its connection.
+const WEBTRANSPORT_HEADER: u64 = 3;
+
 /// A connection with a version agreed, raw QUIC or WebTransport. Clones are handles to the same.
 #[derive(Clone, Debug)]
 pub struct Connection {
@@ -142,7 +146,10 @@ impl Connection {
 
     /// Opens a unidirectional stream whose bytes go out as they are.
     pub(crate) async fn open_control(&self) -> Result<SendStream, Error> {
-        Ok(SendStream::new(self.session.open_uni().await?, self.version))
+        let stream = self.session.open_uni().await?;
+        let header =
+            if self.transport == Transport::WebTransport { WEBTRANSPORT_HEADER } else { 0 };
+        Ok(SendStream::new(stream, self.version, header))
     }
 
     pub(crate) fn session(&self) -> &web_transport_quinn::Session {
@@ -151,7 +158,7 @@ impl Connection {
 
     pub(crate) async fn open_bi(&self) -> Result<(SendStream, RecvStream), Error> {
         let (send, recv) = self.session.open_bi().await?;
-        Ok((SendStream::new(send, self.version), RecvStream::new(recv, self.version)))
+        Ok((SendStream::new(send, self.version, 0), RecvStream::new(recv, self.version)))
     }
 
     pub(crate) async fn accept_uni(&self) -> Result<RecvStream, Error> {
@@ -160,7 +167,7 @@ impl Connection {
 
     pub(crate) async fn accept_bi(&self) -> Result<(SendStream, RecvStream), Error> {
         let (send, recv) = self.session.accept_bi().await?;
-        Ok((SendStream::new(send, self.version), RecvStream::new(recv, self.version)))
+        Ok((SendStream::new(send, self.version, 0), RecvStream::new(recv, self.version)))
     }
 
     pub(crate) async fn read_datagram(&self) -> Result<Bytes, Error> {

@@ -42,6 +42,8 @@ pub struct SendStream {
     stream: web_transport_quinn::SendStream,
     version: Version,
     rewriting: Option<Box<Rewriting>>,
+    /// Bytes that QUIC was handed since somebody asked.
+    handed: u64,
 }
 
 /// A stream whose bytes become another draft's on their way.
@@ -66,8 +68,13 @@ struct Source {
 }
 
 impl SendStream {
-    pub(crate) fn new(stream: web_transport_quinn::SendStream, version: Version) -> Self {
-        Self { stream, version, rewriting: None }
+    /// `handed`: bytes that it begins with, which QUIC has already.
+    pub(crate) fn new(
+        stream: web_transport_quinn::SendStream,
+        version: Version,
+        handed: u64,
+    ) -> Self {
+        Self { stream, version, rewriting: None, handed }
     }
 
     /// The same, taking the canonical layout.
@@ -88,10 +95,9 @@ impl SendStream {
         let error = |error| write_error(error, version);
         let Some(rewriting) = &mut self.rewriting else {
             // The future holds no state between polls: quinn keeps the waker by stream.
-            return pin!(self.stream.write_chunks(chunks))
-                .poll(cx)
-                .map_ok(|written| written.bytes)
-                .map_err(error);
+            let written = ready!(pin!(self.stream.write_chunks(chunks)).poll(cx)).map_err(error)?;
+            self.handed += written.bytes as u64;
+            return Poll::Ready(Ok(written.bytes));
         };
         if rewriting.owed == 0
             && let Err(error) = rewriting.rewrite(chunks)
@@ -104,6 +110,7 @@ impl SendStream {
         while taken == 0 && !rewriting.ready.is_empty() {
             let rest = rewriting.ready.make_contiguous();
             let written = ready!(pin!(self.stream.write_chunks(rest)).poll(cx)).map_err(error)?;
+            self.handed += written.bytes as u64;
             taken += rewriting.handle_written(written.bytes);
         }
         if rewriting.ready.is_empty() {
@@ -117,6 +124,12 @@ impl SendStream {
             left -= now;
         }
         Poll::Ready(Ok(taken))
+    }
+
+    /// How many bytes QUIC was handed of this stream since this was last asked. They are the peer's
+    /// draft's and WebTransport's, not the caller's.
+    pub fn take_handed(&mut self) -> u64 {
+        std::mem::take(&mut self.handed)
     }
 
     /// Whether QUIC takes more of this stream now, or never again. To be asked of a stream that is

@@ -340,7 +340,8 @@ impl Cursor {
         self.prefix = prefix.freeze();
         self.outranked = court.track.is_outranked(&held.header);
         self.phase = Phase::Sending;
-        court.actions.push(Action::Open { stream: self.stream, priority: self.priority });
+        let &mut Self { stream, request, priority, .. } = self;
+        court.actions.push(Action::Open { stream, request, priority });
         true
     }
 

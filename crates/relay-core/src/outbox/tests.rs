@@ -73,7 +73,7 @@ impl Viewer {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Open { stream, priority } => {
+            Action::Open { stream, priority, .. } => {
                 self.streams.insert(stream, Vec::new());
                 self.priorities.insert(stream, priority);
             }

@@ -675,7 +675,7 @@ impl Peer {
     fn act(&mut self, action: Action, router: &mut Router, link: &mut Link) -> bool {
         let side = self.wire.side;
         match action {
-            Action::Open { stream, priority } => {
+            Action::Open { stream, priority, .. } => {
                 self.opening.insert(stream, priority);
                 self.poll_opening(link);
             }

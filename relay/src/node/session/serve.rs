@@ -52,10 +52,19 @@ pub(super) const DEFAULT_PRIORITY: u8 = 128;
 type Opening = Pin<Box<dyn Future<Output = Result<SendStream, Error>> + Send>>;
 
 pub(super) enum Stream {
-    Opening(Opening, i32),
-    Open(SendStream, i32),
+    Opening(Opening, Place),
+    Open(SendStream, Place),
     /// Finished, and to be reset if the peer does not have all of it in time.
     Closing(oneshot::Sender<ResetCode>),
+}
+
+/// Where a stream stands among its session's.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Its subscription.
+    request: RequestId,
+    /// Higher first.
+    priority: i32,
 }
 
 impl Session {
@@ -343,7 +352,7 @@ impl Session {
             let write = self.outbox.poll(track.id, &state);
             drop(state);
             let Some(Action::Write { stream: key, mut chunks }) = write else { return Ok(said) };
-            let taken = match self.write_in_turn(cx, key, urgency.priority, &mut chunks)? {
+            let taken = match self.write(cx, key, urgency.priority, &mut chunks, now)? {
                 Poll::Ready(Some(taken)) => taken,
                 Poll::Ready(None) => {
                     self.outbox.handle_stopped(key);
@@ -372,12 +381,12 @@ impl Session {
             return Ok(());
         }
         for (key, stream) in &mut self.streams {
-            if let Stream::Opening(opening, priority) = stream
+            if let Stream::Opening(opening, place) = stream
                 && let Poll::Ready(opened) = opening.as_mut().poll(cx)
             {
                 let opened = opened?;
-                opened.set_priority(*priority);
-                *stream = Stream::Open(opened, *priority);
+                opened.set_priority(place.priority);
+                *stream = Stream::Open(opened, *place);
                 self.outbox.handle_opened(*key);
             }
         }
@@ -412,7 +421,16 @@ impl Session {
 
     fn wind_down(&mut self, key: StreamKey, code: ResetCode, now: Instant) {
         let Some(Stream::Open(..)) = self.streams.get(&key) else { return self.reset(key, code) };
-        let Some(Stream::Open(stream, priority)) = self.streams.remove(&key) else { return };
+        let Some(Stream::Open(stream, Place { request, priority })) = self.streams.remove(&key)
+        else {
+            return;
+        };
+        // The sooner QUIC is rid of it the better, but sound need not wait for that.
+        let of_the_same = self.streams.values().filter_map(|other| match other {
+            Stream::Open(_, place) => (place.request == request).then_some(place.priority),
+            Stream::Opening(..) | Stream::Closing(_) => None,
+        });
+        stream.set_priority(of_the_same.fold(priority, i32::max));
         self.winding.push(stream, priority, code, now);
     }
 
@@ -424,43 +442,25 @@ impl Session {
         }
     }
 
-    /// Writes, unless streams that are given up go first.
-    fn write_in_turn(
+    /// Writes to a data stream unless others that are given up go first: how many bytes were taken,
+    /// or `None` when the peer stopped it.
+    fn write(
         &mut self,
         cx: &mut Context<'_>,
         key: StreamKey,
         priority: i32,
         chunks: &mut [bytes::Bytes],
-    ) -> Result<Poll<Option<usize>>, Error> {
-        if !self.winding.holds_back(priority) {
-            let written = self.write(cx, key, chunks);
-            if let Ok(Poll::Ready(Some(taken))) = written {
-                self.winding.handle_urgent(taken);
-            }
-            return written;
-        }
-        if !self.winding.is_trying() {
-            return Ok(Poll::Pending);
-        }
-        self.winding.limit(self.driver.connection());
-        let written = self.write(cx, key, chunks);
-        self.driver.connection().limit_unsent(self.cwnd);
-        if let Ok(Poll::Ready(Some(_))) = written {
-            self.winding.end();
-        }
-        written
-    }
-
-    /// Writes to a data stream: how many bytes were taken, or `None` when the peer stopped it.
-    fn write(
-        &mut self,
-        cx: &mut Context<'_>,
-        key: StreamKey,
-        chunks: &mut [bytes::Bytes],
+        now: Instant,
     ) -> Result<Poll<Option<usize>>, Error> {
         let Some(stream) = self.streams.get_mut(&key) else { return Ok(Poll::Ready(None)) };
         let Stream::Open(stream, _) = stream else { return Ok(Poll::Pending) };
-        match stream.poll_write_chunks(cx, chunks) {
+        let connection = self.driver.connection();
+        if !self.winding.is_turn(cx, connection, self.cwnd, stream, priority) {
+            return Ok(Poll::Pending);
+        }
+        let written = stream.poll_write_chunks(cx, chunks);
+        self.winding.handle_written(stream.take_handed(), now);
+        match written {
             Poll::Ready(Ok(taken)) => Ok(Poll::Ready(Some(taken))),
             Poll::Ready(Err(WriteError::Stopped(_))) => Ok(Poll::Ready(None)),
             Poll::Ready(Err(WriteError::Gone(reason))) => Err(Error::Lost(reason)),
@@ -470,18 +470,19 @@ impl Session {
 
     fn act(&mut self, action: Action) -> Result<bool, Error> {
         match action {
-            Action::Open { stream, priority } => {
+            Action::Open { stream, request, priority } => {
                 let connection = self.driver.connection().clone();
                 let opening: Opening = Box::pin(async move { connection.open_data().await });
-                self.streams.insert(stream, Stream::Opening(opening, priority));
+                let place = Place { request, priority };
+                self.streams.insert(stream, Stream::Opening(opening, place));
                 self.opening = true;
             }
             Action::Priority { stream, priority } => match self.streams.get_mut(&stream) {
-                Some(Stream::Open(stream, held)) => {
-                    *held = priority;
+                Some(Stream::Open(stream, place)) => {
+                    place.priority = priority;
                     stream.set_priority(priority);
                 }
-                Some(Stream::Opening(_, held)) => *held = priority,
+                Some(Stream::Opening(_, place)) => place.priority = priority,
                 Some(Stream::Closing(_)) | None => {}
             },
             Action::Finish(stream) => self.finish(stream),

@@ -4,20 +4,31 @@
 //! yet, or was lost. So a stream is reset only once the peer has all that QUIC was given. Until then
 //! the session writes nothing that is no more urgent than such a stream, which is for as long as the
 //! path takes for a congestion window; sound goes on beside pictures.
+//!
+//! QUIC does not say what the peer has. But it can be told how much may be unacknowledged, and then
+//! says whether it takes something, which gives how much that is. When it is precisely what the last
+//! few of the more urgent writes came to, nothing else is on its way. Where writes and packets do
+//! not meet that well, it has to do after a while that it is no more than those.
 
+use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use moqt::ResetCode;
-use transport::{Connection, SendStream};
+use transport::{Connection, SendStream, WriteError};
 
 /// How long a stream may take to get rid of what QUIC has of it, while the peer is heard: one whose
 /// peer does not read it would never.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How often it is tried whether the peer has all.
 const TRY: Duration = Duration::from_millis(10);
+/// For how long it must have all precisely, at the least. Packets that were lost have been sent
+/// again by then.
+const PRECISE: Duration = Duration::from_millis(250);
 /// In how long what was written meanwhile is acknowledged, at the least.
 const ACKNOWLEDGED: Duration = Duration::from_millis(100);
+/// How many of the more urgent writes are told apart.
+const TOLD_APART: usize = 24;
 
 /// Those of a session.
 #[derive(Default)]
@@ -25,9 +36,12 @@ pub(super) struct Winding {
     streams: Vec<GivenUp>,
     /// When it may be tried again whether the peer has all.
     due: Option<Instant>,
-    /// More urgent bytes that were written meanwhile, lately and before that, and when lately began.
-    urgent: [u64; 2],
-    urgent_since: Option<Instant>,
+    /// Since when there are any.
+    since: Option<Instant>,
+    /// What was written meanwhile that is more urgent, the last of it first: when, and its bytes.
+    urgent: VecDeque<(Instant, u64)>,
+    /// What is unacknowledged has to be those of them to the byte.
+    is_precise: bool,
     /// In this round it is tried, and the streams themselves cannot tell.
     is_trying: bool,
     /// Bytes that had come from the peer at the last look, and that had gone to it when some last
@@ -57,11 +71,10 @@ impl Winding {
     ) {
         self.streams.push(GivenUp { stream, code, priority, since: now });
         self.due.get_or_insert(now);
+        self.since.get_or_insert(now);
     }
 
-    /// A new round of writes begins: resets the streams if the peer has all of them by now. QUIC
-    /// does not say that; but told to take nothing while anything is unacknowledged, it says whether
-    /// it takes something.
+    /// A new round of writes begins: resets the streams if the peer has all of them by now.
     pub(super) fn begin_round(
         &mut self,
         cx: &mut Context<'_>,
@@ -74,24 +87,24 @@ impl Winding {
             return;
         }
         self.due = Some(now + TRY);
-        let span = ACKNOWLEDGED.max(2 * connection.path_stats().rtt);
-        if now.saturating_duration_since(*self.urgent_since.get_or_insert(now)) > span {
-            self.urgent = [0, self.urgent[0]];
-            self.urgent_since = Some(now);
-        }
-        self.limit(connection);
+        let rtt = connection.path_stats().rtt;
+        let span = ACKNOWLEDGED.max(2 * rtt);
+        self.urgent.retain(|(written, _)| now.saturating_duration_since(*written) <= span);
+        let age = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.is_precise = age < PRECISE.max(3 * rtt);
         let mut has_all = false;
-        self.streams.retain_mut(|given_up| match given_up.stream.poll_takes(cx) {
-            Poll::Ready(Ok(())) => {
-                has_all = true;
+        let mut streams = std::mem::take(&mut self.streams);
+        streams.retain_mut(|given_up| match self.has_all(cx, connection, &mut given_up.stream) {
+            Ok(all) => {
+                has_all |= all;
                 true
             }
-            Poll::Ready(Err(_)) => {
+            Err(_) => {
                 given_up.stream.reset(given_up.code);
                 false
             }
-            Poll::Pending => true,
         });
+        self.streams = streams;
         connection.limit_unsent(cwnd);
         if has_all || self.is_empty() {
             self.end();
@@ -101,26 +114,75 @@ impl Winding {
         }
     }
 
-    /// Has QUIC take nothing unless the peer has all but what is more urgent.
-    pub(super) fn limit(&self, connection: &Connection) {
-        connection.limit_unacknowledged(self.urgent.iter().sum());
+    /// Whether the peer has all but what is more urgent, which is asked by a stream that QUIC
+    /// takes more of. It leaves behind a limit for this question.
+    fn has_all(
+        &self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        stream: &mut SendStream,
+    ) -> Result<bool, WriteError> {
+        let mut is_at_most = |bytes| {
+            connection.limit_unacknowledged(bytes);
+            match stream.poll_takes(cx) {
+                Poll::Ready(takes) => takes.map(|()| true),
+                Poll::Pending => Ok(false),
+            }
+        };
+        if !self.is_precise {
+            return is_at_most(self.urgent.iter().map(|(_, bytes)| bytes).sum());
+        }
+        let mut last = 0;
+        if is_at_most(last)? {
+            return Ok(true);
+        }
+        for (_, bytes) in self.urgent.iter().take(TOLD_APART) {
+            let less = last + bytes - 1;
+            last += bytes;
+            if is_at_most(less)? {
+                return Ok(false);
+            }
+            if is_at_most(last)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether it is a stream's turn to be written to, by its priority.
+    pub(super) fn is_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        cwnd: u64,
+        stream: &mut SendStream,
+        priority: i32,
+    ) -> bool {
+        if !self.holds_back(priority) {
+            return true;
+        }
+        if !self.is_trying {
+            return false;
+        }
+        let has_all = self.has_all(cx, connection, stream);
+        connection.limit_unsent(cwnd);
+        // Whoever writes to one that is gone finds out.
+        if matches!(has_all, Ok(true)) {
+            self.end();
+        }
+        !matches!(has_all, Ok(false))
     }
 
     /// Whether a stream of this priority has to wait.
-    pub(super) fn holds_back(&self, priority: i32) -> bool {
+    fn holds_back(&self, priority: i32) -> bool {
         let more_urgent = |other: &GivenUp| relay_core::is_more_urgent(priority, other.priority);
         !self.streams.iter().all(more_urgent)
     }
 
-    /// Whether one that has to wait may try nevertheless, under [`Winding::limit`].
-    pub(super) fn is_trying(&self) -> bool {
-        self.is_trying
-    }
-
-    /// More urgent bytes were written.
-    pub(super) fn handle_urgent(&mut self, bytes: usize) {
-        if !self.is_empty() {
-            self.urgent[0] += bytes as u64;
+    /// QUIC was handed so many bytes of a stream whose turn it was.
+    pub(super) fn handle_written(&mut self, bytes: u64, now: Instant) {
+        if !self.is_empty() && bytes > 0 {
+            self.urgent.push_front((now, bytes));
         }
     }
 
@@ -134,7 +196,8 @@ impl Winding {
         for GivenUp { mut stream, code, .. } in self.streams.drain(..) {
             stream.reset(code);
         }
-        (self.due, self.urgent, self.urgent_since) = (None, [0; 2], None);
+        (self.due, self.since) = (None, None);
+        self.urgent.clear();
     }
 
     /// Resets what had long enough. A peer that says nothing to what was sent since the last look,
