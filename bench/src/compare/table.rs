@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::trials;
-use super::{Kind, Load, Most};
+use super::{Kind, LADDER_PER_SOCKET, Load, Most};
 use crate::load::{Report, Tally};
 
 /// Everything that was measured.
@@ -162,9 +162,11 @@ impl Outcome {
     }
 
     fn write_most(&self, text: &mut String) {
-        text.push_str(
+        let _ = write!(
+            text,
             "\n## Most viewers on one core\n\n\
-             5 Mbit/s each; nothing missing, and 99 in 100 objects whole within 100 ms, in one of three tries.\n\n\
+             5 Mbit/s each; nothing missing, and 99 in 100 objects whole within 100 ms, in one of three tries\n\
+             (`--per-socket {LADDER_PER_SOCKET}`).\n\n\
              Goal: at least twice the best peer's.\n\n\
              | server | viewers |\n|---|---:|\n",
         );
