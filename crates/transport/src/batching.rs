@@ -5,6 +5,9 @@
 //! so a batch of ten is kept back until the next call: if that goes the same way, both leave as one.
 //! It is copied for that. Everything shorter than ten leaves at once, copied never; and a batch that
 //! nothing follows leaves as soon as the task is done that made it.
+//!
+//! With 500 viewers of 20.8 KB objects, 30 a second, it took the relay from 1.30–1.46 to 1.20–1.26 CPU
+//! seconds for each GiB.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSliceMut};

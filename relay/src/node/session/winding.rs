@@ -8,7 +8,9 @@
 //! QUIC does not say what the peer has. But it can be told how much may be unacknowledged, and then
 //! says whether it takes something, which gives how much that is. When it is precisely what the last
 //! few of the more urgent writes came to, nothing else is on its way. Where writes and packets do
-//! not meet that well, it has to do after a while that it is no more than those.
+//! not meet that well, or QUIC never comes to the stream for all that goes before it, the rest of its
+//! subscription waits too after a while, and it has to do that what is unacknowledged is no more
+//! than what was written since.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
@@ -36,7 +38,7 @@ pub(super) struct Winding {
     streams: Vec<GivenUp>,
     /// When it may be tried again whether the peer has all.
     due: Option<Instant>,
-    /// Since when there are any.
+    /// When the last of them was given up.
     since: Option<Instant>,
     /// What was written meanwhile that is more urgent, the last of it first: when, and its bytes.
     urgent: VecDeque<(Instant, u64)>,
@@ -53,7 +55,9 @@ pub(super) struct Winding {
 struct GivenUp {
     stream: SendStream,
     code: ResetCode,
+    /// What it had, and what QUIC was told so that it gets rid of the stream.
     priority: i32,
+    raised: i32,
     since: Instant,
 }
 
@@ -62,16 +66,21 @@ impl Winding {
         self.streams.is_empty()
     }
 
+    /// Takes a stream of `priority`, which QUIC sends what it has of as if it had `raised`.
     pub(super) fn push(
         &mut self,
         stream: SendStream,
-        priority: i32,
+        [priority, raised]: [i32; 2],
         code: ResetCode,
         now: Instant,
     ) {
-        self.streams.push(GivenUp { stream, code, priority, since: now });
+        stream.set_priority(raised);
+        self.streams.push(GivenUp { stream, code, priority, raised, since: now });
         self.due.get_or_insert(now);
-        self.since.get_or_insert(now);
+        // What was written may be this stream's.
+        self.urgent.clear();
+        self.since = Some(now);
+        self.is_precise = true;
     }
 
     /// A new round of writes begins: resets the streams if the peer has all of them by now.
@@ -91,7 +100,11 @@ impl Winding {
         let span = ACKNOWLEDGED.max(2 * rtt);
         self.urgent.retain(|(written, _)| now.saturating_duration_since(*written) <= span);
         let age = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        self.is_precise = age < PRECISE.max(3 * rtt);
+        if self.is_precise && age >= PRECISE.max(3 * rtt) {
+            self.is_precise = false;
+            // Part of it is of streams that wait from here on.
+            self.urgent.clear();
+        }
         let mut has_all = false;
         let mut streams = std::mem::take(&mut self.streams);
         streams.retain_mut(|given_up| match self.has_all(cx, connection, &mut given_up.stream) {
@@ -129,14 +142,17 @@ impl Winding {
                 Poll::Pending => Ok(false),
             }
         };
-        if !self.is_precise {
-            return is_at_most(self.urgent.iter().map(|(_, bytes)| bytes).sum());
+        let told_apart = if self.is_precise { TOLD_APART } else { self.urgent.len() };
+        let urgent = self.urgent.iter().take(told_apart);
+        let no_more = is_at_most(urgent.clone().map(|(_, bytes)| bytes).sum())?;
+        if !self.is_precise || !no_more {
+            return Ok(no_more);
         }
         let mut last = 0;
         if is_at_most(last)? {
             return Ok(true);
         }
-        for (_, bytes) in self.urgent.iter().take(TOLD_APART) {
+        for (_, bytes) in urgent {
             let less = last + bytes - 1;
             last += bytes;
             if is_at_most(less)? {
@@ -175,8 +191,10 @@ impl Winding {
 
     /// Whether a stream of this priority has to wait.
     fn holds_back(&self, priority: i32) -> bool {
-        let more_urgent = |other: &GivenUp| relay_core::is_more_urgent(priority, other.priority);
-        !self.streams.iter().all(more_urgent)
+        self.streams.iter().any(|other| {
+            let other = if self.is_precise { other.priority } else { other.raised };
+            !relay_core::is_more_urgent(priority, other)
+        })
     }
 
     /// QUIC was handed so many bytes of a stream whose turn it was.
@@ -221,5 +239,8 @@ impl Winding {
             }
             !over
         });
+        if self.is_empty() {
+            self.end();
+        }
     }
 }
