@@ -425,21 +425,21 @@ impl Session {
         else {
             return;
         };
-        // The sooner QUIC is rid of it the better, but another track that is more urgent, as sound is,
-        // need not wait for that.
-        let places = self.streams.values().filter_map(|other| match other {
-            Stream::Open(_, place) => Some(*place),
+        let mut others = self.streams.values().filter_map(|other| match other {
+            Stream::Open(_, place) => Some(place),
             Stream::Opening(..) | Stream::Closing(_) => None,
         });
-        let (same, other): (Vec<Place>, Vec<Place>) =
-            places.partition(|place| place.request == request);
-        let most_urgent = same.iter().map(|place| place.priority).fold(priority, i32::max);
-        let would_pass = other.iter().any(|other| {
-            relay_core::is_more_urgent(other.priority, priority)
+        let same = others.clone().filter(|other| other.request == request);
+        let most_urgent = same.map(|other| other.priority).fold(priority, i32::max);
+        // The sooner QUIC is rid of it the better, but another track that is more urgent, as sound is,
+        // need not wait for that.
+        let would_pass = |other: &Place| {
+            other.request != request
+                && relay_core::is_more_urgent(other.priority, priority)
                 && relay_core::is_more_urgent(most_urgent, other.priority)
-        });
-        let raised = if would_pass { priority } else { most_urgent };
-        self.winding.push(stream, [priority, raised], code, now);
+        };
+        let raised = if others.any(would_pass) { priority } else { most_urgent };
+        self.winding.push(stream, priority, raised, code, now);
     }
 
     fn reset(&mut self, key: StreamKey, code: ResetCode) {

@@ -38,12 +38,11 @@ pub(super) struct Winding {
     streams: Vec<GivenUp>,
     /// When it may be tried again whether the peer has all.
     due: Option<Instant>,
-    /// When the last of them was given up.
-    since: Option<Instant>,
     /// What was written meanwhile that is more urgent, the last of it first: when, and its bytes.
     urgent: VecDeque<(Instant, u64)>,
-    /// What is unacknowledged has to be those of them to the byte.
-    is_precise: bool,
+    /// Since when what is unacknowledged has to be those of them to the byte: since the last stream
+    /// was given up. `None` once it has to be no more than they are.
+    precise: Option<Instant>,
     /// In this round it is tried, and the streams themselves cannot tell.
     is_trying: bool,
     /// Bytes that had come from the peer at the last look, and that had gone to it when some last
@@ -70,7 +69,8 @@ impl Winding {
     pub(super) fn push(
         &mut self,
         stream: SendStream,
-        [priority, raised]: [i32; 2],
+        priority: i32,
+        raised: i32,
         code: ResetCode,
         now: Instant,
     ) {
@@ -79,8 +79,7 @@ impl Winding {
         self.due.get_or_insert(now);
         // What was written may be this stream's.
         self.urgent.clear();
-        self.since = Some(now);
-        self.is_precise = true;
+        self.precise = Some(now);
     }
 
     /// A new round of writes begins: resets the streams if the peer has all of them by now.
@@ -99,9 +98,9 @@ impl Winding {
         let rtt = connection.path_stats().rtt;
         let span = ACKNOWLEDGED.max(2 * rtt);
         self.urgent.retain(|(written, _)| now.saturating_duration_since(*written) <= span);
-        let age = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        if self.is_precise && age >= PRECISE.max(3 * rtt) {
-            self.is_precise = false;
+        let patience = PRECISE.max(3 * rtt);
+        if self.precise.is_some_and(|since| now.saturating_duration_since(since) >= patience) {
+            self.precise = None;
             // Part of it is of streams that wait from here on.
             self.urgent.clear();
         }
@@ -142,10 +141,11 @@ impl Winding {
                 Poll::Pending => Ok(false),
             }
         };
-        let told_apart = if self.is_precise { TOLD_APART } else { self.urgent.len() };
+        let is_precise = self.precise.is_some();
+        let told_apart = if is_precise { TOLD_APART } else { self.urgent.len() };
         let urgent = self.urgent.iter().take(told_apart);
         let no_more = is_at_most(urgent.clone().map(|(_, bytes)| bytes).sum())?;
-        if !self.is_precise || !no_more {
+        if !is_precise || !no_more {
             return Ok(no_more);
         }
         let mut last = 0;
@@ -192,7 +192,7 @@ impl Winding {
     /// Whether a stream of this priority has to wait.
     fn holds_back(&self, priority: i32) -> bool {
         self.streams.iter().any(|other| {
-            let other = if self.is_precise { other.priority } else { other.raised };
+            let other = if self.precise.is_some() { other.priority } else { other.raised };
             !relay_core::is_more_urgent(priority, other)
         })
     }
@@ -214,7 +214,7 @@ impl Winding {
         for GivenUp { mut stream, code, .. } in self.streams.drain(..) {
             stream.reset(code);
         }
-        (self.due, self.since) = (None, None);
+        (self.due, self.precise) = (None, None);
         self.urgent.clear();
     }
 
