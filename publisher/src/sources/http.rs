@@ -3,11 +3,12 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use reqwest::Response;
 use reqwest::header::ACCEPT;
 use tokio::time::timeout;
 use url::Url;
 
-use super::live::{LiveInput, STALL};
+use super::live::{self, LiveInput, STALL};
 use super::{Outlet, SourceError, Unwanted};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,24 +21,28 @@ pub(super) async fn run(url: &Url, outlet: &Outlet) -> Result<(), SourceError> {
         .build()
         .map_err(|error| failed(&error))?;
     let request = client.get(url.clone()).header(ACCEPT, "video/mp2t, video/mp4, */*").send();
-    let mut response = timeout(STALL, request)
+    let response = timeout(STALL, request)
         .await
         .map_err(|_| SourceError::Stalled(STALL))?
         .map_err(|error| failed(&error))?;
     if !response.status().is_success() {
         return Err(SourceError::Status(response.status()));
     }
-    let mut input = LiveInput::default();
+    let (input, sender) = live::open();
+    tokio::join!(read(response, input), sender.run(outlet)).0
+}
+
+async fn read(mut response: Response, mut input: LiveInput) -> Result<(), SourceError> {
     loop {
         let chunk = timeout(STALL, response.chunk())
             .await
             .map_err(|_| SourceError::Stalled(STALL))?
             .map_err(|error| failed(&error))?;
         let Some(chunk) = chunk else {
-            input.handle_end(outlet).await?;
+            input.handle_end().await?;
             return Err(SourceError::Ended);
         };
-        if let Err(Unwanted) = input.handle_bytes(chunk, outlet).await? {
+        if let Err(Unwanted) = input.handle_bytes(chunk).await? {
             return Ok(());
         }
     }

@@ -7,6 +7,7 @@ mod file;
 mod http;
 mod live;
 mod pacer;
+mod smoother;
 mod stdin;
 mod test;
 mod timeline;

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Read};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
-use super::live::{LiveInput, STALL};
+use super::live::{self, LiveInput, STALL};
 use super::{Outlet, SourceError, SourceEvent, Unwanted};
 
 /// Bytes asked for at once. What is there comes at once; this only bounds it.
@@ -21,15 +21,19 @@ pub(super) async fn run(outlet: &Outlet) -> Result<(), SourceError> {
             ),
         });
     }
+    let (input, sender) = live::open();
+    tokio::join!(read(input, outlet), sender.run(outlet)).0
+}
+
+async fn read(mut input: LiveInput, outlet: &Outlet) -> Result<(), SourceError> {
     // A thread of its own, not the runtime's: a read that never returns must not hold up the exit.
     let (chunks, mut arriving) = mpsc::channel(16);
     std::thread::spawn(move || read_all(&chunks));
-    let mut input = LiveInput::default();
     let mut stalled = false;
     loop {
         let chunk = match tokio::time::timeout(STALL, arriving.recv()).await {
             Ok(Some(chunk)) => chunk,
-            Ok(None) => return input.handle_end(outlet).await,
+            Ok(None) => return input.handle_end().await,
             Err(_) => {
                 if !std::mem::replace(&mut stalled, true) {
                     let notice = SourceError::Stalled(STALL).to_string();
@@ -43,7 +47,7 @@ pub(super) async fn run(outlet: &Outlet) -> Result<(), SourceError> {
         if std::mem::take(&mut stalled) {
             let _ = outlet.send(SourceEvent::Notice("standard input goes on".into())).await;
         }
-        if let Err(Unwanted) = input.handle_bytes(bytes, outlet).await? {
+        if let Err(Unwanted) = input.handle_bytes(bytes).await? {
             return Ok(());
         }
     }
