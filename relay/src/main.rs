@@ -13,7 +13,7 @@ use config::{Certificate, Config, ConfigError};
 use http::{BroadcastInfo, View};
 use node::{Detail, Distribution, Drain, Node, SeenFigures};
 use tokio::sync::watch;
-use transport::{EndpointOptions, Identity, Listener};
+use transport::{EndpointConfig, EndpointOptions, Identity, Listener};
 use workers::Workers;
 
 /// Exit code for wrong usage or configuration.
@@ -44,7 +44,10 @@ async fn run() -> anyhow::Result<()> {
         Certificate::Files { certificate, key } => Identity::from_files(certificate, key)?,
         Certificate::SelfSigned { state_dir } => Identity::self_signed(state_dir)?,
     };
-    let options = EndpointOptions::default().versions(config.drafts.clone()).limits(config.limits);
+    let bidi_streams = transport::request_streams(config.limits.session.requests);
+    let options = EndpointOptions::from(EndpointConfig { bidi_streams, ..Default::default() })
+        .versions(config.drafts.clone())
+        .limits(config.limits);
     let mut listeners = Listener::bind(config.listen, &identity, options, config.workers)
         .context("--listen: choose another port, or end what uses this one")?;
     let servers = http::bind(&config)?;

@@ -367,3 +367,45 @@ async fn what_became_of_each_group_is_told_and_tracks_add_up_to_the_node() {
         node["tracks"].as_array().unwrap().iter().map(|it| it["bytes_in"].as_u64().unwrap()).sum();
     assert_eq!(node["bytes_in"], came);
 }
+
+/// A relay asks its parent, and that a publisher, for what all of its viewers want.
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_below_an_edge_have_more_tracks_than_one_viewer_may() {
+    const EACH: usize = 60;
+    let machine = Machine::new();
+    let root = machine.relay("root", &["--max-requests", "70"]);
+    let upstream = ["--upstream", root.url().as_str(), "--max-requests", "70"].map(String::from);
+    let edge = machine.relay("edge", &upstream.each_ref().map(String::as_str));
+    edge.connected().await;
+    let live = broadcast();
+    let mut tracks: Vec<_> =
+        (0..3 * EACH).map(|n| live.create_track(&n.to_string(), TrackOptions::default())).collect();
+    let _published = publish(&live, &root.address()).await;
+    for track in &mut tracks {
+        track.begin_group(0);
+        common::write(track, (0, 0, 0));
+    }
+    let name = |n: usize| track_name(NAMESPACE, &n.to_string());
+    let mut viewers = Vec::new();
+    for n in 0..3 * EACH {
+        if n % EACH == 0 {
+            viewers.push(connect(&edge, Version::Draft18).await);
+        }
+        let asked = viewers[n / EACH].subscribe(name(n), Want::default());
+        let mut watched = within(&format!("track {n}"), asked).await.unwrap();
+        expect(&mut watched, (0, 0, 0)).await;
+        // It lasts, and the next one comes on top.
+        tokio::spawn(async move { while watched.next().await.is_some() {} });
+    }
+    // One viewer that asks for as many hears that it is too many.
+    let greedy = connect(&edge, Version::Draft18).await;
+    let mut watched = Vec::new();
+    for n in 0..70 {
+        watched.push(greedy.subscribe(name(n), Want::default()).await.unwrap());
+    }
+    let asked = greedy.subscribe(name(70), Want::default());
+    match within("an answer", asked).await {
+        Err(Refusal::Answer(error)) => assert_eq!(error.code, RequestErrorCode::EXCESSIVE_LOAD),
+        other => panic!("{:?}", other.map(|_| "accepted")),
+    }
+}

@@ -121,6 +121,11 @@ impl Connection {
         self.session.set_max_concurrent_uni_streams(count.into());
     }
 
+    /// Lets the peer have this many bidirectional streams open towards us: requests.
+    pub fn allow_requests(&self, count: u32) {
+        self.session.set_max_concurrent_bi_streams(count.into());
+    }
+
     /// Opens a stream for a subgroup, when the peer allows one more. It takes SUBGROUP_HEADER and
     /// objects as [`CANONICAL`] lays them out, which towards drafts 18 and 22 is without a copy.
     pub async fn open_data(&self) -> Result<SendStream, Error> {

@@ -38,8 +38,14 @@ pub struct EndpointConfig {
     pub keep_alive: Duration,
     /// Unidirectional streams a peer may open; see [`Connection::allow_streams`].
     pub uni_streams: u32,
-    /// Bidirectional streams a peer may open: requests.
+    /// Bidirectional streams a peer may open: requests. What goes past the session's own bound,
+    /// [`moqt::Limits::requests`], is answered, what goes past this one waits.
     pub bidi_streams: u32,
+}
+
+/// Streams that let a peer have so many requests open, and hear that one more is too many.
+pub fn request_streams(requests: usize) -> u32 {
+    u32::try_from(requests).unwrap_or(u32::MAX).saturating_add(16)
 }
 
 impl Default for EndpointConfig {

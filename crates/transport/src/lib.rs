@@ -41,7 +41,9 @@ pub use backoff::Backoff;
 pub use client_tls::{ClientTls, Fingerprint};
 pub use connection::{Connection, PathStats};
 pub use driver::{Driver, DriverEvent};
-pub use endpoint::{Endpoint, EndpointConfig, EndpointOptions, Incoming, UdpBuffers};
+pub use endpoint::{
+    Endpoint, EndpointConfig, EndpointOptions, Incoming, UdpBuffers, request_streams,
+};
 pub use error::Error;
 pub use identity::{Identity, IdentityError};
 pub use limits::Limits;

@@ -10,7 +10,8 @@ use super::values::{parse_size, parse_span};
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Bounds for each session")]
 pub(super) struct LimitArgs {
-    /// Requests a peer may have open; one more is refused with EXCESSIVE_LOAD
+    /// Requests a peer may have open; one more is refused with EXCESSIVE_LOAD. A relay of the tree
+    /// may have 16 times as many
     #[arg(long, value_name = "N", default_value = "512",
           value_parser = clap::value_parser!(u32).range(1..))]
     max_requests: u32,

@@ -200,6 +200,15 @@ impl Session {
         session
     }
 
+    /// From here on the peer may have this many requests open. To be raised only: what was granted
+    /// is granted.
+    pub fn limit_requests(&mut self, requests: usize) {
+        self.config.limits.requests = requests;
+        if let Err(error) = self.grant() {
+            self.fail(error);
+        }
+    }
+
     /// The draft this session speaks.
     pub fn version(&self) -> Version {
         self.config.version

@@ -346,7 +346,7 @@ impl Session {
     }
 
     /// Raises the peer's limit when half of its room is used.
-    fn grant(&mut self) -> Result<(), ProtocolError> {
+    pub(super) fn grant(&mut self) -> Result<(), ProtocolError> {
         let (next, window) = (self.peer_ids.smallest_unseen(), self.window());
         let Some(shared) = &mut self.shared else { return Ok(()) };
         if shared.our_max.saturating_sub(next) > window / 2 {

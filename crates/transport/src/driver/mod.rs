@@ -19,7 +19,7 @@ use moqt::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{CANONICAL, Connection, Error, Limits, ReadError, RecvStream};
+use crate::{CANONICAL, Connection, Error, Limits, ReadError, RecvStream, request_streams};
 use tasks::{
     Begun, Command, Commands, Done, READ, Task, begin_within, let_end, write_control, write_request,
 };
@@ -196,6 +196,15 @@ impl Driver {
     /// The session, for commands.
     pub fn session_mut(&mut self) -> &mut Session {
         &mut self.session
+    }
+
+    /// Lets the peer have so many times the requests open that the limits allow, and as many times
+    /// the data streams that wait for an answer.
+    pub fn allow_times(&mut self, times: usize) {
+        let requests = self.limits.session.requests.saturating_mul(times);
+        self.session.limit_requests(requests);
+        self.connection.allow_requests(request_streams(requests));
+        self.limits.waiting_streams = self.limits.waiting_streams.saturating_mul(times);
     }
 
     /// The connection.

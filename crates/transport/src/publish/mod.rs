@@ -27,7 +27,7 @@ use url::Url;
 pub use broadcast::{Broadcast, GroupRequests, TrackOptions, TrackProducer};
 use session::{Said, Session, Stage};
 
-use crate::{ClientTls, Endpoint, EndpointConfig, EndpointOptions, Error, Route};
+use crate::{ClientTls, Endpoint, EndpointConfig, EndpointOptions, Error, Route, request_streams};
 
 /// Where and how to publish.
 #[derive(Clone, Debug)]
@@ -83,6 +83,8 @@ pub fn endpoint_options() -> EndpointOptions {
     EndpointOptions::from(EndpointConfig {
         idle_timeout: Duration::from_secs(5),
         keep_alive: Duration::from_secs(1),
+        // One for each of its tracks: a relay asks for all of them where somebody watches all.
+        bidi_streams: request_streams(moqt::Limits::default().requests),
         ..EndpointConfig::default()
     })
 }

@@ -47,8 +47,10 @@ const GOAWAY_PATIENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(250);
 /// How many of these pass between two times that figures are brought up to date.
 const FIGURES_EVERY: u32 = 2;
-/// Streams a publisher may have open towards us.
-const PUBLISHER_STREAMS: u32 = 512;
+/// Data streams that a publisher, or a relay for all of its publishers, may have open towards us.
+const PUBLISHER_STREAMS: u32 = 4096;
+/// A relay asks for all of its viewers: it may have so many times the requests of a client.
+const RELAY_REQUESTS: usize = 16;
 
 /// What others may know of a session.
 pub(crate) struct SessionInfo {
@@ -524,6 +526,7 @@ impl Session {
         }
         if self.peer != Peer::Client {
             self.driver.connection().allow_streams(PUBLISHER_STREAMS);
+            self.driver.allow_times(RELAY_REQUESTS);
         }
         self.watch.ready(setup);
         self.node.clocks.meet(self.id, self.peer, setup);

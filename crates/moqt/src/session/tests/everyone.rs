@@ -245,6 +245,20 @@ fn more_requests_than_allowed_are_refused_for_now() {
 }
 
 #[test]
+fn more_requests_are_taken_once_more_are_allowed() {
+    for version in EVERY {
+        let mut pair = Pair::new(version);
+        pair.ends[1].limit_requests(50);
+        for name in 0..50 {
+            let name: &'static str = Box::leak(name.to_string().into());
+            pair.ask(subscribe(name));
+        }
+        assert_eq!(pair.refused(subscribe("51")), RequestErrorCode::EXCESSIVE_LOAD);
+        assert_eq!(pair.closed, None);
+    }
+}
+
+#[test]
 fn goaway_refuses_what_comes_after_it() {
     for version in EVERY {
         let mut pair = Pair::new(version);
