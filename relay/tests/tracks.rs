@@ -6,11 +6,13 @@ mod common;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::*;
 use moqt::{
-    Fill, GroupOrder, Location, LocationFilter, Parameters, PublishDoneCode, RequestErrorCode,
-    Version,
+    Fill, GroupOrder, Location, LocationFilter, Parameters, Properties, PublishDoneCode,
+    RequestErrorCode, Version,
 };
+use netsim::{LinkConfig, ProxyConfig, UdpProxy};
 use transport::publish::{Broadcast, TrackOptions};
 use transport::subscribe::{Object, Received, Refusal, Subscriber, Subscription, Want};
 use transport::{Endpoint, EndpointConfig, EndpointOptions};
@@ -408,4 +410,72 @@ async fn viewers_below_an_edge_have_more_tracks_than_one_viewer_may() {
         Err(Refusal::Answer(error)) => assert_eq!(error.code, RequestErrorCode::EXCESSIVE_LOAD),
         other => panic!("{:?}", other.map(|_| "accepted")),
     }
+}
+
+/// The line takes what is live with some to spare, and the past has more than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_takes_nothing_from_what_is_live_and_more_urgent() {
+    let machine = Machine::new();
+    let relay = machine.relay("root", &[]);
+    let mut down = LinkConfig::default();
+    down.apply("rate=4M delay=10 queue=64k").unwrap();
+    let address = relay.url().socket_addrs(|| None).unwrap()[0];
+    let lines = ProxyConfig { up: LinkConfig::default(), down, seed: 1 };
+    let proxy = UdpProxy::start(([127, 0, 0, 1], 0).into(), address, lines).await.unwrap();
+    let mut thin = relay.url();
+    thin.set_port(Some(proxy.local_addr().port())).unwrap();
+
+    let broadcast = broadcast();
+    let mut past = broadcast.create_track("past", TrackOptions::default());
+    let mut live = broadcast.create_track("live", TrackOptions::default());
+    let _published = publish(&broadcast, &relay.address()).await;
+    let keeper = connect(&relay, Version::Draft18).await;
+    past.begin_group(0);
+    common::write(&mut past, (0, 0, 0));
+    let mut kept = keeper.subscribe(track_name(NAMESPACE, "past"), Want::default()).await.unwrap();
+    let payload = Bytes::from(vec![7; 100_000]);
+    for id in 1..=100 {
+        past.write(0, id, &Properties::new(), payload.clone());
+    }
+    while kept.next_object().await.unwrap().location.object < 100 {}
+
+    let viewer = connect_to(&relay, Version::Draft18, thin).await;
+    live.begin_group(0);
+    common::write(&mut live, (0, 0, 0));
+    let want = Parameters { subscriber_priority: Some(10), ..Parameters::default() };
+    let want = Want { parameters: want, ..Want::default() };
+    let mut watched = viewer.subscribe(track_name(NAMESPACE, "live"), want).await.unwrap();
+    expect(&mut watched, (0, 0, 0)).await;
+    let (start, end) = (Location::start_of(0), Location::end_of(0));
+    let name = track_name(NAMESPACE, "past");
+    let mut fetched = viewer.fetch(name, start, end, GroupOrder::Ascending).await.unwrap();
+    // 2 Mbit/s for six seconds.
+    let mut turns = tokio::time::interval(Duration::from_millis(100));
+    let publishing = tokio::spawn(async move {
+        for group in 1..=12 {
+            live.begin_group(group);
+            for id in 0..5 {
+                turns.tick().await;
+                live.write(0, id, &Properties::new(), Bytes::from(vec![9; 25_000]));
+            }
+        }
+        live
+    });
+    let mut came = 0;
+    while came < 60 {
+        match within("what is live", watched.next()).await.expect("it goes on") {
+            Received::Object(_) => came += 1,
+            Received::SubgroupEnd { .. } => {}
+            other => panic!("after {came} objects {other:?}"),
+        }
+    }
+    let mut bytes = 0;
+    while let Ok(received) = fetched.try_recv() {
+        match received {
+            Received::Object(object) => bytes += object.payload.len(),
+            other => panic!("10 MB came meanwhile: {other:?}"),
+        }
+    }
+    assert!(bytes > 500_000, "{bytes} of the past came beside it");
+    drop(publishing.await.unwrap());
 }

@@ -742,7 +742,7 @@ impl Outbox {
     /// A new round: streams that took no more may do so again. Returns what is late of those that
     /// were finished ("SUBGROUP_DELIVERY_TIMEOUT").
     pub fn unblock(&mut self, now: Instant) -> Vec<Action> {
-        if !self.is_refused() {
+        if self.refused().is_none() {
             self.refused_since = None;
         }
         for cursor in &mut self.cursors {
@@ -785,13 +785,15 @@ impl Outbox {
     /// Whether the viewer took nothing of what waits for so long that it should be let go, with
     /// TOO_FAR_BEHIND for each of its subscriptions.
     pub fn is_stuck(&self, now: Instant) -> bool {
-        let since = self.refused_since.filter(|_| self.is_refused());
+        let since = self.refused_since.filter(|_| self.refused().is_some());
         since.is_some_and(|at| now.saturating_duration_since(at) > self.policy.stuck)
     }
 
-    /// Whether something waits that the transport did not take in this round.
-    fn is_refused(&self) -> bool {
-        self.cursors.iter().any(|cursor| cursor.phase == Phase::Sending && cursor.blocked)
+    /// The priority of the most urgent stream that the transport did not take more of in this
+    /// round, if there is one.
+    pub fn refused(&self) -> Option<i32> {
+        let refused = |cursor: &&Cursor| cursor.phase == Phase::Sending && cursor.blocked;
+        self.cursors.iter().filter(refused).map(|cursor| cursor.priority).max()
     }
 }
 

@@ -12,11 +12,11 @@ use moqt::{
     RequestId, ResetCode, Response, TrackStatus,
 };
 use relay_core::{FetchCursor, FetchStep, FetchedObject, Part, SessionId, fetch_priority};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use transport::{CANONICAL, Connection, RecvStream, SendStream};
 
-use super::session::{Answer, Ask, AskedStream};
+use super::session::{Ahead, Answer, Ask, AskedStream};
 use super::{Mail, Mailbox, Node, SharedTrack, lock};
 
 /// How long a source may be silent.
@@ -25,6 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const DEFAULT_PUBLISHER_PRIORITY: u8 = 128;
 /// Bytes read from a source at once.
 const READ: usize = 64 * 1024;
+/// Bytes written at once.
+const PIECE: usize = 8 * 1024;
+/// After so long it is a fetch stream's turn, whatever waits: that may be a track which the peer does
+/// not read.
+const TURN: Duration = Duration::from_secs(1);
 
 /// Which objects are wanted.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +56,8 @@ pub(super) struct Job {
     pub(super) order: GroupOrder,
     pub(super) timeout: Option<Duration>,
     pub(super) priority: Arc<AtomicU8>,
+    /// What of the session's subscriptions goes before it.
+    pub(super) ahead: watch::Receiver<Ahead>,
 }
 
 /// How long is waited for sources.
@@ -341,6 +348,7 @@ struct Out {
     writer: FetchWriter,
     priority: Arc<AtomicU8>,
     set: u8,
+    ahead: watch::Receiver<Ahead>,
 }
 
 impl Out {
@@ -352,17 +360,29 @@ impl Out {
         FetchHeader { request: job.request }.encode(&mut head, CANONICAL.int_coding());
         stream.write_all(head.freeze()).await?;
         let writer = FetchWriter::new(CANONICAL, job.order);
-        Ok(Self { stream: Some(stream), writer, priority: Arc::clone(&job.priority), set })
+        let (priority, ahead) = (Arc::clone(&job.priority), job.ahead.clone());
+        Ok(Self { stream: Some(stream), writer, priority, set, ahead })
     }
 
-    async fn write(&mut self, bytes: Bytes) -> Result<(), Stop> {
+    /// Writes in pieces. QUIC sends by priority what it has, but it does not have much: what is more
+    /// urgent and waits outside would find no room.
+    async fn write(&mut self, mut bytes: Bytes) -> Result<(), Stop> {
         let Some(stream) = &mut self.stream else { return Err(Stop::Gone) };
-        let wanted = self.priority.load(Ordering::Relaxed);
-        if wanted != self.set {
-            self.set = wanted;
-            stream.set_priority(fetch_priority(wanted, DEFAULT_PUBLISHER_PRIORITY));
+        while !bytes.is_empty() {
+            let asked = || self.priority.load(Ordering::Relaxed);
+            let urgency = |asked| fetch_priority(asked, DEFAULT_PUBLISHER_PRIORITY);
+            let its_turn = self.ahead.wait_for(|ahead| ahead.lets(urgency(asked())));
+            if let Ok(Err(_)) = tokio::time::timeout(TURN, its_turn).await {
+                return Err(Stop::Gone);
+            }
+            let wanted = asked();
+            if wanted != self.set {
+                self.set = wanted;
+                stream.set_priority(urgency(wanted));
+            }
+            stream.write_all(bytes.split_to(bytes.len().min(PIECE))).await?;
         }
-        Ok(stream.write_all(bytes).await?)
+        Ok(())
     }
 
     async fn object(&mut self, object: &FetchedObject) -> Result<(), Stop> {

@@ -27,7 +27,7 @@ use moqt::{
 };
 use relay_core::{Backlog, Books, Outbox, Peer, RouteAction, SessionId, StreamKey, TrackId};
 use stats::SessionKind;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use transport::{Connection, Driver, DriverEvent, Error};
 
 use self::names::{Followed, Watched};
@@ -39,6 +39,7 @@ use super::viewers::Reports;
 use super::{Mail, Mailbox, Node, SharedTrack, Signal, lock};
 
 pub(super) use past::{Answer, Ask, AskedStream};
+pub(super) use serve::Ahead;
 pub(super) use upstream::Fault;
 
 /// How long we stay with a peer that said GOAWAY without saying how long.
@@ -176,6 +177,7 @@ pub(super) async fn run(
         followed: HashMap::new(),
         namespaces: None,
         pasts: Pasts::default(),
+        ahead: watch::Sender::default(),
         asked: HashMap::new(),
         reports: Reports::new(Arc::clone(&node), Instant::now()),
         // At the first poll.
@@ -241,6 +243,8 @@ struct Session {
     namespaces: Option<RequestId>,
     /// What of the past is being sent to the peer.
     pasts: Pasts,
+    /// What goes before fetch streams.
+    ahead: watch::Sender<Ahead>,
     /// What other sessions asked the peer through us.
     asked: HashMap<RequestId, mpsc::UnboundedSender<AskedStream>>,
     /// What its viewer saw.

@@ -189,6 +189,9 @@ impl Session {
         timeout: Option<u64>,
         priority: u8,
     ) -> fetch::Job {
+        let ahead = self.ahead.subscribe();
+        // What was told last may be long over.
+        self.tell_fetches();
         fetch::Job {
             node: Arc::clone(&self.node),
             session: self.id,
@@ -201,6 +204,7 @@ impl Session {
             order,
             timeout: timeout.map(Duration::from_millis),
             priority: Arc::new(AtomicU8::new(priority)),
+            ahead,
         }
     }
 

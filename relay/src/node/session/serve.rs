@@ -67,6 +67,24 @@ pub(super) struct Place {
     priority: i32,
 }
 
+/// What of a session's subscriptions waits for the path, by the priority of its most urgent stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct Ahead {
+    /// What QUIC did not take.
+    refused: Option<i32>,
+    /// What was given up, until the peer has all that QUIC had of it.
+    winding: Option<i32>,
+}
+
+impl Ahead {
+    /// Whether a stream of this priority may be written to. With what is as urgent it takes turns.
+    pub(in super::super) fn lets(self, priority: i32) -> bool {
+        let Self { refused, winding } = self;
+        refused.is_none_or(|refused| !relay_core::is_more_urgent(refused, priority))
+            && winding.is_none_or(|winding| relay_core::is_more_urgent(priority, winding))
+    }
+}
+
 impl Session {
     // ---- requests ----
 
@@ -310,6 +328,7 @@ impl Session {
         debug_assert!(self.tracks.is_empty(), "subscriptions begin and end outside");
         self.tracks = tracks;
         said |= pumped?;
+        self.tell_fetches();
         for request in std::mem::take(&mut self.done) {
             self.forget_served(request);
         }
@@ -326,6 +345,15 @@ impl Session {
         Ok(said)
     }
 
+    /// Tells fetch streams what goes before them: they are written by tasks of their own.
+    pub(super) fn tell_fetches(&self) {
+        if self.ahead.receiver_count() == 0 {
+            return;
+        }
+        let ahead = Ahead { refused: self.outbox.refused(), winding: self.winding.most_urgent() };
+        self.ahead.send_if_modified(|told| std::mem::replace(told, ahead) != ahead);
+    }
+
     fn pump_tracks(
         &mut self,
         cx: &mut Context<'_>,
@@ -333,44 +361,50 @@ impl Session {
         now: Instant,
     ) -> Result<bool, Error> {
         let mut said = false;
+        // A write changes the urgency of its own track only: with many tracks, to ask all of them
+        // before each would take more than the writes.
+        let mut waiting = Vec::with_capacity(tracks.len());
         for track in tracks.values() {
-            let actions = self.outbox.look(track.id, &track.read(), now);
+            let state = track.read();
+            let actions = self.outbox.look(track.id, &state, now);
+            waiting.extend(self.outbox.urgency(track.id, &state).map(|urgency| (urgency, track)));
+            drop(state);
             for action in actions {
                 said |= self.act(action)?;
             }
         }
         loop {
             self.poll_opening(cx)?;
-            let most_urgent = tracks
-                .values()
-                .filter_map(|track| {
-                    let state = track.read();
-                    Some((self.outbox.urgency(track.id, &state)?, track, state))
-                })
-                .max_by_key(|(urgency, ..)| *urgency);
-            let Some((urgency, track, state)) = most_urgent else { return Ok(said) };
-            let write = self.outbox.poll(track.id, &state);
-            drop(state);
+            let most_urgent = waiting.iter().enumerate().max_by_key(|(_, (urgency, _))| *urgency);
+            let Some((at, &(urgency, track))) = most_urgent else { return Ok(said) };
+            let write = self.outbox.poll(track.id, &track.read());
             let Some(Action::Write { stream: key, mut chunks }) = write else { return Ok(said) };
-            let taken = match self.write(cx, key, urgency.priority, &mut chunks, now)? {
-                Poll::Ready(Some(taken)) => taken,
-                Poll::Ready(None) => {
-                    self.outbox.handle_stopped(key);
-                    self.streams.remove(&key);
-                    continue;
-                }
+            let written = match self.write(cx, key, urgency.priority, &mut chunks, now)? {
+                Poll::Ready(written) => written,
                 // While a path is being probed its window grows with every round trip.
                 Poll::Pending if self.fit_window() => continue,
-                Poll::Pending => 0,
+                Poll::Pending => Some(0),
             };
             let state = track.read();
-            // The last byte of a subgroup that is over takes its FIN along.
-            if self.outbox.handle_written(key, taken, &state, now) {
-                let actions = self.outbox.look(track.id, &state, now);
-                drop(state);
-                for action in actions {
-                    said |= self.act(action)?;
+            let mut actions = Vec::new();
+            match written {
+                // The last byte of a subgroup that is over takes its FIN along.
+                Some(taken) if self.outbox.handle_written(key, taken, &state, now) => {
+                    actions = self.outbox.look(track.id, &state, now);
                 }
+                Some(_) => {}
+                None => {
+                    self.outbox.handle_stopped(key);
+                    self.streams.remove(&key);
+                }
+            }
+            match self.outbox.urgency(track.id, &state) {
+                Some(urgency) => waiting[at].0 = urgency,
+                None => drop(waiting.swap_remove(at)),
+            }
+            drop(state);
+            for action in actions {
+                said |= self.act(action)?;
             }
         }
     }

@@ -65,6 +65,11 @@ impl Winding {
         self.streams.is_empty()
     }
 
+    /// The priority of the most urgent of them.
+    pub(super) fn most_urgent(&self) -> Option<i32> {
+        self.streams.iter().map(|given_up| given_up.raised).max()
+    }
+
     /// Takes a stream of `priority`, which QUIC sends what it has of as if it had `raised`.
     pub(super) fn push(
         &mut self,
