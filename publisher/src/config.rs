@@ -65,7 +65,7 @@ struct Args {
     /// Wait for a relay or server that has never answered, instead of giving up after 10 s
     #[arg(long)]
     retry_forever: bool,
-    /// Milliseconds behind the live edge at which players should aim
+    /// Milliseconds from capture to display that players should aim at; our own takes up to 2500
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     target_latency: Option<u32>,
 }

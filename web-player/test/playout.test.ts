@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { ArrivalEstimator } from "../src/playout/arrival";
-import { PlayoutClock, targetDelay } from "../src/playout/clock";
+import { askedDelay, PlayoutClock, targetDelay } from "../src/playout/clock";
 import { FrameQueue } from "../src/playout/frames";
 import { RenderClock } from "../src/playout/render-clock";
 import { seeded } from "./support/random";
@@ -62,6 +62,53 @@ describe("how late media comes", () => {
     expect(arrivals.jitter(1)).toBeLessThan(1);
     expect(arrivals.isFresh(10_500)).toBe(true);
     expect(arrivals.isFresh(13_000)).toBe(false);
+  });
+
+  describe("of a publisher that sends in bursts", () => {
+    /** Frames for so long that come every so often, all that were made since. */
+    function listen(arrivals: ArrivalEstimator, every: number, until: number): void {
+      for (let i = 0; i * FRAME < until; i++)
+        arrivals.observe(i * FRAME, Math.floor((i * FRAME) / every + 1) * every + (i % 30) * 0.3);
+    }
+
+    test.each([200, 500, 1000, 2000])("all that is in one is waited for: %i ms", (every) => {
+      const arrivals = new ArrivalEstimator();
+      listen(arrivals, every, 10_000);
+      const { offset = Number.NaN, jitter = Number.NaN } = arrivals.expect(0.95, 250, 10_000) ?? {};
+      // The first frame of a burst was made when the one before came.
+      expect(offset + jitter).toBeGreaterThan(every - FRAME);
+      expect(offset + jitter).toBeLessThan(every + 15);
+    });
+
+    test("what would be no live picture any more is not", () => {
+      const arrivals = new ArrivalEstimator();
+      listen(arrivals, 3000, 20_000);
+      expect(arrivals.expect(0.95, 250, 20_000)?.jitter).toBe(2500);
+    });
+
+    test("a line too thin for key frames is none, however regular", () => {
+      const arrivals = new ArrivalEstimator();
+      for (let group = 0; group < 12; group++) {
+        let free = group * 1000;
+        for (let i = 0; i < 30; i++) {
+          const at = group * 1000 + i * FRAME;
+          // The key frame takes 700 ms of the line, each other one 15.
+          free = Math.max(free, at) + (i === 0 ? 700 : 15);
+          arrivals.observe(at, free);
+        }
+      }
+      expect(arrivals.expect(0.95, 250, 12_000)?.jitter).toBe(250);
+    });
+
+    test("two hiccups are none", () => {
+      const arrivals = new ArrivalEstimator();
+      for (let i = 0; i < 300; i++) {
+        const at = i * FRAME;
+        const held = [5000, 5600].find((from) => at >= from && at < from + 400);
+        arrivals.observe(at, held === undefined ? at : held + 400);
+      }
+      expect(arrivals.expect(0.5, 250, 10_000)?.jitter).toBeLessThan(1);
+    });
   });
 
   describe("once a line is good again", () => {
@@ -144,6 +191,14 @@ describe("the delay that is aimed at", () => {
     expect(targetDelay([video, lost])).toBe(40);
     expect(targetDelay([lost])).toBe(59_020);
   });
+});
+
+test("a latency that is asked for is from capture to display, and bounded", () => {
+  // The capture clock is 7000 ms ahead of ours.
+  expect(askedDelay(800, 500, 7500, 40)).toBe(800 - 7000);
+  expect(askedDelay(800, 500, undefined, 40)).toBe(840);
+  expect(askedDelay(60_000, 500, undefined, 40)).toBe(2540);
+  expect(askedDelay(800, 500, undefined, undefined)).toBeUndefined();
 });
 
 describe("the playout clock", () => {

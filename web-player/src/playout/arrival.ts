@@ -4,6 +4,8 @@
  * the path's constant part (clock difference included), what lies above it is jitter.
  */
 
+import { BurstEstimator } from "./bursts";
+
 /** Samples remembered: about eight seconds of video, five of audio. */
 const WINDOW = 256;
 /** Later than this, and all at once: what an outage held up, not jitter that will be there again. */
@@ -14,6 +16,8 @@ const CLOCK_STEP_MS = 1000;
 const BACKLOG_SPEED = 1.4;
 /** So many samples in a row that don't fall: the backlog is over. */
 const LIVE_SAMPLES = 3;
+/** After so long it is no backlog, but how this media comes. */
+const MAX_JOIN_MS = 3000;
 /** Nothing for so long: what comes then starts with a backlog. */
 const GAP_MS = 400;
 /** Nothing for so long: what was measured says nothing about now. */
@@ -28,6 +32,8 @@ const REST_MS = 1500;
 const REGRET_MS = 15_000;
 const REGRET_FACTOR = 4;
 const MAX_REST_MS = 12_000;
+/** Longer bursts are not waited out: that is no live picture any more. */
+const MAX_BURST_MS = 2500;
 
 interface Sample {
   /** Its arrival less its timestamp. */
@@ -35,11 +41,19 @@ interface Sample {
   readonly arrival: number;
 }
 
+/** When media can be shown at the earliest that all of it is there: at its timestamp and both of these. */
+export interface Arrivals {
+  readonly offset: number;
+  readonly jitter: number;
+}
+
 export class ArrivalEstimator {
+  readonly #bursts = new BurstEstimator();
   /** In order of arrival. */
   #samples: Sample[] = [];
   #previous: { readonly timestamp: number; readonly arrival: number } | undefined;
   #steady = 0;
+  #joiningSince: number | undefined;
   #warm = false;
   #arrivedAt = Number.NEGATIVE_INFINITY;
   #restMs = REST_MS;
@@ -47,11 +61,14 @@ export class ArrivalEstimator {
 
   /** Media stamped `timestamp` came at `arrival`; both in milliseconds. */
   observe(timestamp: number, arrival: number): void {
-    if (arrival - this.#arrivedAt > GAP_MS) this.resync();
+    if (arrival - this.#arrivedAt > GAP_MS) this.#expectBacklog();
     this.#arrivedAt = arrival;
+    this.#bursts.observe(timestamp, arrival);
     const lateness = arrival - timestamp;
     const falls = this.#judge(timestamp, arrival);
-    if (this.#steady < LIVE_SAMPLES) return;
+    this.#joiningSince ??= arrival;
+    if (this.#steady >= LIVE_SAMPLES) this.#joiningSince = undefined;
+    else if (arrival - this.#joiningSince < MAX_JOIN_MS) return;
     const offset = this.offset;
     if (offset !== undefined && lateness < offset - CLOCK_STEP_MS) this.#samples.length = 0;
     else if (falls && offset !== undefined && lateness > offset + OUTAGE_MS) return;
@@ -61,17 +78,32 @@ export class ArrivalEstimator {
 
   /** A new stream of arrivals begins (another session, another publisher): expect a backlog. */
   resync(): void {
-    this.#previous = undefined;
-    this.#steady = 0;
+    this.#expectBacklog();
+    this.#joiningSince = undefined;
   }
 
   /** Forgets everything. */
   reset(): void {
     this.resync();
+    this.#bursts.reset();
     this.#samples.length = 0;
     this.#warm = false;
     this.#restMs = REST_MS;
     this.#settledAt = Number.NEGATIVE_INFINITY;
+  }
+
+  /**
+   * What there is to wait for: the given share of the samples, up to so much jitter; of media that comes
+   * in bursts all. Undefined before live media came, or when none came lately.
+   */
+  expect(share: number, maxJitterMs: number, now: number): Arrivals | undefined {
+    if (!this.isFresh(now)) return undefined;
+    const { offset, length } = this.#bursts;
+    if (offset !== undefined && length !== undefined) {
+      return { offset, jitter: Math.min(length, MAX_BURST_MS) };
+    }
+    if (this.offset === undefined) return undefined;
+    return { offset: this.offset, jitter: Math.min(this.jitter(share), maxJitterMs) };
   }
 
   /** Whether media came lately. */
@@ -90,6 +122,11 @@ export class ArrivalEstimator {
     const sorted = this.#samples.map(({ lateness }) => lateness).toSorted((a, b) => a - b);
     const last = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
     return last === undefined ? 0 : last - (sorted[0] ?? last);
+  }
+
+  #expectBacklog(): void {
+    this.#previous = undefined;
+    this.#steady = 0;
   }
 
   /** Whether this belongs to a backlog. While joining, counts how long that has not been so. */

@@ -85,6 +85,24 @@ export class PlayoutClock {
   }
 }
 
+/** A publisher's wish beyond this is met so far only: what waits is held in memory. */
+const MAX_ASKED_LATENCY_MS = 2500;
+
+/**
+ * The delay that gives the latency which the publisher asks players to aim at: from capture to display.
+ * `captureNow` is what the capture clock shows at `now`; where nobody knows, `offset`, the least that
+ * media takes to come, is taken for nothing.
+ */
+export function askedDelay(
+  latencyMs: number,
+  now: number,
+  captureNow: number | undefined,
+  offset: number | undefined,
+): number | undefined {
+  const base = captureNow === undefined ? offset : now - captureNow;
+  return base === undefined ? undefined : base + Math.min(latencyMs, MAX_ASKED_LATENCY_MS);
+}
+
 /** What a track needs between a frame's timestamp and its presentation. */
 export interface TrackNeed {
   readonly offset: number;

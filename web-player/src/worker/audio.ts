@@ -52,10 +52,8 @@ export class AudioPipeline {
   }
 
   need(now: number): TrackNeed | undefined {
-    const { offset } = this.arrivals;
-    if (offset === undefined || !this.#running || !this.arrivals.isFresh(now)) return undefined;
-    const jitter = Math.min(this.arrivals.jitter(0.98), MAX_JITTER_MS);
-    return { offset, jitter, handling: RENDER_BURST_MS + this.#outputLatencyMs };
+    const arrivals = this.#running ? this.arrivals.expect(0.98, MAX_JITTER_MS, now) : undefined;
+    return arrivals && { ...arrivals, handling: RENDER_BURST_MS + this.#outputLatencyMs };
   }
 
   setTrack(track: PlayableTrack | undefined): void {

@@ -7,7 +7,7 @@ import type { AudioStatus, PlayerStats } from "../bridge";
 import type { AssembledObject } from "../media/assembler";
 import type { MediaKind, Selection } from "../media/tracks";
 import { CaptureClock } from "../playout/capture-clock";
-import { PlayoutClock, targetDelay } from "../playout/clock";
+import { askedDelay, PlayoutClock, type TrackNeed, targetDelay } from "../playout/clock";
 import { AudioPipeline } from "./audio";
 import { BitrateMeter } from "./meter";
 import type { Screen } from "./screen";
@@ -95,8 +95,8 @@ export class Stage {
   /** Retunes the clock; a few times a second. */
   tick(now: number): void {
     const needs = [this.#video.need(now), this.audio.need(now)].filter((need) => need !== undefined);
-    const target = targetDelay(needs);
-    if (target !== undefined) this.#clock.setTarget(target);
+    const least = targetDelay(needs);
+    if (least !== undefined) this.#clock.setTarget(Math.max(least, this.#askedDelay(now, needs) ?? least));
     this.#clock.update(now);
     this.audio.tellDelay(now);
   }
@@ -138,6 +138,13 @@ export class Stage {
   close(): void {
     this.#video.close();
     this.audio.close();
+  }
+
+  /** What the publisher wishes. */
+  #askedDelay(now: number, needs: readonly TrackNeed[]): number | undefined {
+    const { targetLatency } = this.#video.track ?? this.audio.track ?? {};
+    if (targetLatency === undefined) return undefined;
+    return askedDelay(targetLatency, now, this.captureClock.read(now)?.ms, needs[0]?.offset);
   }
 
   #since(captured: number): Latency {

@@ -113,10 +113,8 @@ export class VideoPipeline {
   }
 
   need(now: number): TrackNeed | undefined {
-    const { offset } = this.arrivals;
-    if (offset === undefined || !this.arrivals.isFresh(now)) return undefined;
-    const jitter = Math.min(this.arrivals.jitter(0.95), MAX_JITTER_MS);
-    return { offset, jitter, handling: this.#decodeTimes.quantile(0.9) + 4 };
+    const arrivals = this.arrivals.expect(0.95, MAX_JITTER_MS, now);
+    return arrivals && { ...arrivals, handling: this.#decodeTimes.quantile(0.9) + 4 };
   }
 
   resetCounters(): void {

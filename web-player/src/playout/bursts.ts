@@ -1,0 +1,85 @@
+/**
+ * Does a track come in bursts? A publisher that sends a second of media in a moment and then nothing for
+ * a second is no bad line: its media is late by as much again and again, and everything else of it is in
+ * time. So what a burst takes is to be waited out.
+ *
+ * Counted is what arrives after a pause that it explains, and makes up for it much faster than media is
+ * made. A line that is too thin never does, and one that had a hiccup doesn't do it again and again.
+ */
+
+/** Shorter ones are jitter. */
+const LEAST_MS = 100;
+/** So much later than the sample before: a burst may begin. */
+const RISE_MS = 50;
+/** In this share of its length a burst has come to its half. */
+const SWIFT = 0.25;
+/** While a player starts, the page itself is busy. */
+const WARM_UP_MS = 1500;
+/** How long bursts and the earliest arrival are remembered. */
+const HORIZON_MS = 12_000;
+const BUCKET_MS = 1000;
+/** So many make a habit. */
+const HABIT = 3;
+
+interface Burst {
+  readonly at: number;
+  /** How late its first sample was. */
+  readonly length: number;
+}
+
+export class BurstEstimator {
+  /** The least lateness of each second lately. */
+  #least: { readonly at: number; lateness: number }[] = [];
+  #bursts: Burst[] = [];
+  /** It began, and is not known to be one yet. */
+  #candidate: Burst | undefined;
+  #startedAt: number | undefined;
+  /** When the last one began, or what looked like it. */
+  #pausedAt = 0;
+  #age = 0;
+
+  /** Media stamped `timestamp` came at `arrival`; both in milliseconds. */
+  observe(timestamp: number, arrival: number): void {
+    this.#startedAt ??= this.#pausedAt = arrival;
+    const lateness = arrival - timestamp;
+    const recent = ({ at }: { readonly at: number }) => arrival - at <= HORIZON_MS;
+    this.#least = this.#least.filter(recent);
+    this.#bursts = this.#bursts.filter(recent);
+    const bucket = this.#least.at(-1);
+    if (!bucket || arrival - bucket.at >= BUCKET_MS) this.#least.push({ at: arrival, lateness });
+    else bucket.lateness = Math.min(bucket.lateness, lateness);
+
+    const age = lateness - (this.offset ?? lateness);
+    if (age > this.#age + RISE_MS) {
+      const since = arrival - this.#pausedAt;
+      this.#pausedAt = arrival;
+      const counts = age > LEAST_MS && age > since / 2 && arrival - this.#startedAt > WARM_UP_MS;
+      this.#candidate = counts ? { at: arrival, length: age } : undefined;
+    } else if (this.#candidate && age < this.#candidate.length / 2) {
+      const { at, length } = this.#candidate;
+      if (arrival - at < length * SWIFT) this.#bursts.push(this.#candidate);
+      this.#candidate = undefined;
+    }
+    this.#age = age;
+  }
+
+  /** The smallest `arrival − timestamp` lately. */
+  get offset(): number | undefined {
+    if (this.#least.length === 0) return undefined;
+    return this.#least.reduce((least, { lateness }) => Math.min(least, lateness), Number.POSITIVE_INFINITY);
+  }
+
+  /** How long bursts are, if they are the rule. */
+  get length(): number | undefined {
+    const lengths = this.#bursts.map(({ length }) => length).toSorted((a, b) => b - a);
+    return lengths[HABIT - 1];
+  }
+
+  reset(): void {
+    this.#least = [];
+    this.#bursts = [];
+    this.#candidate = undefined;
+    this.#startedAt = undefined;
+    this.#age = 0;
+  }
+}
