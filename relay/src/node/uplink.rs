@@ -11,6 +11,7 @@ use transport::{Backoff, Connection, Endpoint, EndpointConfig, EndpointOptions, 
 use url::Url;
 
 use super::session::{self, Watch};
+use super::snapshot::UplinkStatus;
 use super::{Node, lock};
 
 /// A parent that restarts or dies is noticed within seconds, not within a browser's patience.
@@ -43,7 +44,7 @@ pub(super) async fn run(node: Arc<Node>) {
     let mut at = 0;
     while node.draining.get().is_none() {
         let url = moved.take().unwrap_or_else(|| node.config.upstream[at].clone());
-        node.uplink(at, UpstreamState::Connecting, None);
+        node.uplink(at, UplinkStatus::handle_dialled);
         match endpoint.connect(&url, &node.config.upstream_tls).await {
             Ok(connection) => {
                 let since = Instant::now();
@@ -54,7 +55,7 @@ pub(super) async fn run(node: Arc<Node>) {
                 }
                 match outcome {
                     Outcome::Ended(error) => {
-                        node.uplink(at, UpstreamState::Waiting, Some(&error));
+                        node.uplink(at, |uplink| uplink.handle_failed(&error));
                         tracing::warn!(%url, %error, "upstream lost");
                     }
                     Outcome::Moved(to) => {
@@ -71,7 +72,7 @@ pub(super) async fn run(node: Arc<Node>) {
             }
             Err(error) => {
                 tracing::warn!(%url, %error, "upstream not reached");
-                node.uplink(at, UpstreamState::Waiting, Some(&error));
+                node.uplink(at, |uplink| uplink.handle_failed(&error));
             }
         }
         // The next one at once; only a whole round without success waits.
@@ -115,7 +116,8 @@ struct Link {
 impl Watch for Link {
     fn ready(&mut self, setup: &Setup) {
         let parent = setup.node.as_ref().map(|name| String::from_utf8_lossy(name).into_owned());
-        self.node.uplink_connected(self.at, parent, self.connection.clone());
+        let connection = self.connection.clone();
+        self.node.uplink(self.at, |uplink| uplink.handle_connected(parent, connection));
     }
 
     fn going_away(&mut self, to: Option<Url>) {
@@ -124,20 +126,44 @@ impl Watch for Link {
 }
 
 impl Node {
-    fn uplink(&self, at: usize, state: UpstreamState, error: Option<&Error>) {
-        let mut uplinks = lock(&self.uplinks);
-        uplinks[at].state = state;
-        uplinks[at].connection = None;
-        uplinks[at].error = error.map(ToString::to_string);
+    fn uplink(&self, at: usize, change: impl FnOnce(&mut UplinkStatus)) {
+        change(&mut lock(&self.uplinks)[at]);
+    }
+}
+
+impl UplinkStatus {
+    /// Why it failed before stays known until it works.
+    fn handle_dialled(&mut self) {
+        self.state = UpstreamState::Connecting;
+        self.connection = None;
     }
 
-    fn uplink_connected(&self, at: usize, parent: Option<String>, connection: Connection) {
-        let mut uplinks = lock(&self.uplinks);
-        let uplink = &mut uplinks[at];
-        uplink.state = UpstreamState::Connected;
-        uplink.connects += 1;
-        uplink.parent = parent;
-        uplink.connection = Some(connection);
-        uplink.error = None;
+    fn handle_connected(&mut self, parent: Option<String>, connection: Connection) {
+        self.state = UpstreamState::Connected;
+        self.connects += 1;
+        self.parent = parent;
+        self.connection = Some(connection);
+        self.error = None;
+    }
+
+    fn handle_failed(&mut self, error: &Error) {
+        self.state = UpstreamState::Waiting;
+        self.connection = None;
+        self.error = Some(error.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_an_upstream_is_not_reached_stays_known_while_it_is_dialled_again() {
+        let mut uplink = UplinkStatus::new(&"moqt://parent:1".parse().unwrap());
+        uplink.handle_dialled();
+        uplink.handle_failed(&Error::Lost("a cable was cut".into()));
+        uplink.handle_dialled();
+        assert_eq!(uplink.state, UpstreamState::Connecting);
+        assert!(uplink.error.unwrap().contains("a cable was cut"));
     }
 }
