@@ -185,6 +185,7 @@ async fn a_busy_port_ends_the_program_and_names_its_flag() {
         let (code, said) = fails(&machine, &arguments).await;
         assert_eq!(code, Some(1), "{flag} {busy}: {said}");
         assert!(said.contains(flag) && said.contains(busy.as_str()), "{flag} {busy}: {said}");
+        assert_eq!(said.matches("in use").count(), 1, "{flag} {busy}: {said}");
     }
 }
 
@@ -203,7 +204,7 @@ fn expired_certificate(dir: &Path) -> (String, String) {
 }
 
 #[tokio::test]
-async fn an_expired_certificate_ends_the_program_and_is_named() {
+async fn a_certificate_that_will_not_do_ends_the_program_and_is_named() {
     let machine = Machine::new();
     let (certificate, key) = expired_certificate(machine.path());
     let any = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
@@ -212,4 +213,11 @@ async fn an_expired_certificate_ends_the_program_and_is_named() {
     let (code, said) = fails(&machine, &arguments).await;
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains(&certificate) && said.contains("expired 1.0 days ago"), "{said}");
+
+    let missing = format!("{certificate}.not");
+    arguments[1] = &missing;
+    let (code, said) = fails(&machine, &arguments).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert_eq!(said.matches(&missing).count(), 1, "{said}");
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
 }

@@ -24,7 +24,7 @@ const BATCH: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The terminal can't be read or written.
-    #[error("lost the terminal: {0}")]
+    #[error("lost the terminal")]
     Terminal(#[from] io::Error),
     /// The task that reads the feed is gone.
     #[error("the feed ended unexpectedly")]

@@ -28,7 +28,7 @@ pub enum NoTerminal {
     #[error("standard input and output are no terminal; use --once for a table in plain text")]
     NotATerminal,
     /// The terminal refuses.
-    #[error("cannot use the terminal: {0}")]
+    #[error("cannot use the terminal")]
     Io(#[from] io::Error),
 }
 

@@ -148,6 +148,8 @@ fn once_prints_a_plain_table() {
         let output = tui().args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         assert!(output.stdout.is_empty());
-        assert!(String::from_utf8_lossy(&output.stderr).contains(arguments.last().unwrap()));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(arguments.last().unwrap()), "{said}");
+        assert_eq!(said.matches("os error").count(), 1, "{said}");
     }
 }

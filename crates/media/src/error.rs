@@ -55,7 +55,13 @@ pub enum Error {
 
     /// The reader below failed.
     #[error("reading failed: {0}")]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Error::Io(error)
+    }
 }
 
 /// A four-character code that is safe to print, whatever its bytes.

@@ -18,7 +18,7 @@ const VERSION: &str = "draft-01";
 pub enum CatalogError {
     /// It is no catalog.
     #[error("not an MSF catalog: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
     /// Its version is not one known here. *MSF version*: it must not be parsed then.
     #[error("MSF catalog of version {0:?}; this reads draft-00 and draft-01")]
     Version(String),
@@ -200,7 +200,7 @@ impl Catalog {
     ///
     /// It is no independent catalog, or one of a version not known here.
     pub fn from_json(payload: &[u8]) -> Result<Self, CatalogError> {
-        let catalog: Self = serde_json::from_slice(payload)?;
+        let catalog: Self = serde_json::from_slice(payload).map_err(CatalogError::Json)?;
         if catalog.version > Version::CURRENT {
             return Err(CatalogError::Version(format!("draft-{:02}", catalog.version.0)));
         }

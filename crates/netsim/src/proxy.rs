@@ -42,10 +42,10 @@ pub struct ProxyConfig {
 
 /// Why a proxy could not start.
 #[derive(Debug, Error)]
-#[error("cannot listen on {address} (UDP): {source}; choose another address")]
+#[error("cannot listen on {address} (UDP): {error}; choose another address")]
 pub struct ProxyError {
     address: SocketAddr,
-    source: io::Error,
+    error: io::Error,
 }
 
 /// A UDP proxy between any number of clients and one server; it ends when dropped.
@@ -66,7 +66,7 @@ impl UdpProxy {
         server: SocketAddr,
         config: ProxyConfig,
     ) -> Result<Self, ProxyError> {
-        let failed = |source| ProxyError { address: listen, source };
+        let failed = |error| ProxyError { address: listen, error };
         let socket = UdpSocket::bind(listen).await.map_err(failed)?;
         let local_addr = socket.local_addr().map_err(failed)?;
         let links = Arc::new(Links {

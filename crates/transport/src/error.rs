@@ -74,10 +74,16 @@ pub enum Error {
     },
     /// The peer broke the protocol and was cut off.
     #[error("closed the session: {0}")]
-    Protocol(#[from] moqt::ProtocolError),
+    Protocol(moqt::ProtocolError),
     /// Local set-up failed.
     #[error("{0}")]
     Setup(String),
+}
+
+impl From<moqt::ProtocolError> for Error {
+    fn from(error: moqt::ProtocolError) -> Self {
+        Self::Protocol(error)
+    }
 }
 
 impl From<web_transport_quinn::SessionError> for Error {

@@ -25,12 +25,12 @@ const KEY: &str = "relay.key";
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// A file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     File {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// A file is not what it should be.
     #[error("{path}: {reason}")]
@@ -42,7 +42,7 @@ pub enum IdentityError {
     },
     /// Making one failed.
     #[error("cannot make a certificate: {0}")]
-    Make(#[from] rcgen::Error),
+    Make(rcgen::Error),
 }
 
 /// What a server shows to its clients; handles share it, and a renewal reaches all of them.
@@ -160,17 +160,18 @@ fn remember(current: &Current) {
 fn make(certificate: &Path, key: &Path) -> Result<(), IdentityError> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     names.extend(hostname());
-    let mut params = rcgen::CertificateParams::new(names)?;
+    let mut params = rcgen::CertificateParams::new(names).map_err(IdentityError::Make)?;
     let now = std::time::SystemTime::now();
     // An hour back, for viewers whose clock is behind ours.
     params.not_before = (now - Duration::from_secs(3600)).into();
     params.not_after = (now + LIFETIME).into();
     params.distinguished_name.push(rcgen::DnType::CommonName, "Weir relay");
-    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let pem = params.self_signed(&pair)?.pem();
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
+        .map_err(IdentityError::Make)?;
+    let pem = params.self_signed(&pair).map_err(IdentityError::Make)?.pem();
     if let Some(dir) = certificate.parent() {
         std::fs::create_dir_all(dir)
-            .map_err(|source| IdentityError::File { path: dir.to_owned(), source })?;
+            .map_err(|error| IdentityError::File { path: dir.to_owned(), error })?;
     }
     // The key first: a certificate is only looked at when both are there.
     replace(key, pair.serialize_pem().as_bytes(), true)?;
@@ -180,7 +181,7 @@ fn make(certificate: &Path, key: &Path) -> Result<(), IdentityError> {
 /// Writes a file whole or not at all.
 fn replace(path: &Path, content: &[u8], secret: bool) -> Result<(), IdentityError> {
     use std::io::Write;
-    let failed = |source| IdentityError::File { path: path.to_owned(), source };
+    let failed = |error| IdentityError::File { path: path.to_owned(), error };
     let temporary = path.with_extension(format!("{}.new", std::process::id()));
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
@@ -206,7 +207,7 @@ fn load(certificate: &Path, key: &Path) -> Result<Current, IdentityError> {
     let invalid =
         |path: &Path, reason: String| IdentityError::Invalid { path: path.to_owned(), reason };
     let read = |path: &Path| {
-        std::fs::read(path).map_err(|source| IdentityError::File { path: path.to_owned(), source })
+        std::fs::read(path).map_err(|error| IdentityError::File { path: path.to_owned(), error })
     };
     let pem = read(certificate)?;
     let chain = CertificateDer::pem_slice_iter(&pem)

@@ -185,7 +185,7 @@ pub(crate) enum Certificate {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The command line is wrong, or asked for help.
-    #[error("{0}")]
+    #[error(transparent)]
     Usage(#[from] clap::Error),
     /// The file can't be read, or is no TOML.
     #[error("{}: {reason}", file.display())]

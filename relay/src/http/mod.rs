@@ -129,12 +129,12 @@ fn error(status: StatusCode, what: &str) -> Response {
 
 /// A port that can't be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve {what} on {addr} ({flag}): {source}")]
+#[error("cannot serve {what} on {addr} ({flag}): {error}")]
 pub(crate) struct BindError {
     what: &'static str,
     flag: &'static str,
     addr: SocketAddr,
-    source: io::Error,
+    error: io::Error,
 }
 
 /// The bound ports, not served yet: connections wait in the kernel.
@@ -151,7 +151,7 @@ pub(crate) struct Servers {
 /// Takes the three TCP ports.
 pub(crate) fn bind(config: &Config) -> Result<Servers, BindError> {
     let take =
-        |what, flag, addr| listen(addr).map_err(|source| BindError { what, flag, addr, source });
+        |what, flag, addr| listen(addr).map_err(|error| BindError { what, flag, addr, error });
     let servers = Servers {
         https: take("HTTPS", "--listen", config.listen)?,
         http: take("the page", "--http", config.http)?,

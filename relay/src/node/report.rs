@@ -37,11 +37,11 @@ pub(super) enum ReportError {
     #[error("it is in a form that only a newer version knows")]
     Form,
     #[error("it cannot be inflated: {0}")]
-    Deflate(#[from] io::Error),
+    Deflate(io::Error),
     #[error("it is longer than {0} bytes")]
     TooLong(usize),
     #[error("it is not understood: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
 }
 
 impl Kind {
@@ -105,11 +105,11 @@ impl Kind {
     /// Reads what another node sent.
     pub(super) fn decode(self, bytes: &[u8]) -> Result<NodeSnapshot, ReportError> {
         if bytes.first() == Some(&b'{') {
-            return Ok(serde_json::from_slice(bytes)?);
+            return serde_json::from_slice(bytes).map_err(ReportError::Json);
         }
         let deflated = bytes.strip_prefix(&[DICTIONARY_1]).ok_or(ReportError::Form)?;
         let json = inflate(deflated, self.longest())?;
-        Ok(serde_json::from_slice(&json)?)
+        serde_json::from_slice(&json).map_err(ReportError::Json)
     }
 
     fn shorten(self, snapshot: &mut NodeSnapshot) {
@@ -169,9 +169,10 @@ fn inflate(deflated: &[u8], longest: usize) -> Result<Vec<u8>, ReportError> {
     let length = u16::try_from(DICTIONARY.len()).expect("shorter than a window");
     let head = [&[0][..], &length.to_le_bytes(), &(!length).to_le_bytes(), DICTIONARY].concat();
     let mut inflated = DeflateDecoder::new(head.chain(deflated));
-    io::copy(&mut inflated.by_ref().take(u64::from(length)), &mut io::sink())?;
+    io::copy(&mut inflated.by_ref().take(u64::from(length)), &mut io::sink())
+        .map_err(ReportError::Deflate)?;
     let mut bytes = Vec::new();
-    inflated.take(longest as u64 + 1).read_to_end(&mut bytes)?;
+    inflated.take(longest as u64 + 1).read_to_end(&mut bytes).map_err(ReportError::Deflate)?;
     if bytes.len() > longest {
         return Err(ReportError::TooLong(longest));
     }

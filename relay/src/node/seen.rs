@@ -73,7 +73,7 @@ struct Written {
 pub(super) enum Nonsense {
     /// It is no JSON object of the kind.
     #[error("not understood: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
     /// A counter fell, or grew faster than time.
     #[error("{0} cannot be")]
     Counter(&'static str),
@@ -82,7 +82,7 @@ pub(super) enum Nonsense {
 impl Report {
     /// Reads what a player wrote. What can't be measured is unknown.
     pub(super) fn parse(json: &[u8]) -> Result<Self, Nonsense> {
-        let written: Written = serde_json::from_slice(json)?;
+        let written: Written = serde_json::from_slice(json).map_err(Nonsense::Json)?;
         let within = |most: f64| move |value: &f64| (0.0..=most).contains(value);
         let error = written.latency_error_ms.filter(within(MAX_ERROR_MS));
         Ok(Self {

@@ -20,28 +20,28 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
     /// The file can't be opened for writing.
-    #[error("cannot create the recording {path}: {source}")]
+    #[error("cannot create the recording {path}: {error}")]
     Create {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The file can't be opened or read.
-    #[error("cannot read the recording {path}: {source}")]
+    #[error("cannot read the recording {path}: {error}")]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The file grew no more.
-    #[error("recording stopped, cannot write {path}: {source}")]
+    #[error("recording stopped, cannot write {path}: {error}")]
     Write {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -65,7 +65,7 @@ impl Recorder {
                 let file = Arc::new(Mutex::new(Some(BufWriter::new(file))));
                 Ok(Self { path, file })
             }
-            Err(source) => Err(RecordingError::Create { path, source }),
+            Err(error) => Err(RecordingError::Create { path, error }),
         }
     }
 
@@ -78,9 +78,9 @@ impl Recorder {
         let Some(file) = &mut *open else { return Ok(()) };
         let result =
             file.write_all(line).and_then(|()| file.write_all(b"\n")).and_then(|()| file.flush());
-        result.map_err(|source| {
+        result.map_err(|error| {
             *open = None;
-            RecordingError::Write { path: self.path.clone(), source }
+            RecordingError::Write { path: self.path.clone(), error }
         })
     }
 }
@@ -114,7 +114,7 @@ impl Replay {
                 last: None,
                 ended: false,
             }),
-            Err(source) => Err(RecordingError::Read { path, source }),
+            Err(error) => Err(RecordingError::Read { path, error }),
         }
     }
 
@@ -140,8 +140,8 @@ impl Replay {
                     self.lines.handle_bytes(bytes);
                     self.file.consume(read);
                 }
-                Err(source) => {
-                    return Err(RecordingError::Read { path: self.path.clone(), source });
+                Err(error) => {
+                    return Err(RecordingError::Read { path: self.path.clone(), error });
                 }
             }
         };
@@ -213,8 +213,10 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = Replay::open(Path::new("/nonexistent/feed")).unwrap_err().to_string();
+        let error = Replay::open(Path::new("/nonexistent/feed")).unwrap_err();
+        let error = format!("{:#}", anyhow::Error::from(error));
         assert!(error.contains("/nonexistent/feed"), "{error}");
+        assert_eq!(error.matches("No such file").count(), 1, "{error}");
         let error = Recorder::create(Path::new("/nonexistent/feed")).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/feed"), "{error}");
     }
