@@ -42,7 +42,9 @@ async fn run() -> anyhow::Result<()> {
     let config = Config::load()?;
     let identity = match &config.certificate {
         Certificate::Files { certificate, key } => Identity::from_files(certificate, key)?,
-        Certificate::SelfSigned { state_dir } => Identity::self_signed(state_dir)?,
+        Certificate::SelfSigned { state_dir } => {
+            Identity::self_signed(state_dir).context("--state-dir")?
+        }
     };
     let bidi_streams = transport::request_streams(config.limits.session.requests);
     let options = EndpointOptions::from(EndpointConfig { bidi_streams, ..Default::default() })

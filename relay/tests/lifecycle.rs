@@ -220,4 +220,11 @@ async fn a_certificate_that_will_not_do_ends_the_program_and_is_named() {
     assert_eq!(code, Some(2), "{said}");
     assert_eq!(said.matches(&missing).count(), 1, "{said}");
     assert_eq!(said.matches("No such file").count(), 1, "{said}");
+
+    // A file is no directory.
+    let mut arguments = vec!["--state-dir", certificate.as_str()];
+    arguments.extend(any);
+    let (code, said) = fails(&machine, &arguments).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("--state-dir") && said.contains(&certificate), "{said}");
 }

@@ -23,7 +23,7 @@ use url::Url;
 use access::Secret;
 pub(crate) use access::{AdminAccess, AdminToken, Origin};
 use limits::LimitArgs;
-use values::{parse_size, parse_span, parse_time, parse_version};
+use values::{parse_address, parse_size, parse_span, parse_time, parse_version};
 
 const ENV_PREFIX: &str = "WEIR_";
 /// The one flag that is no key: a file doesn't name a file.
@@ -41,13 +41,13 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// UDP for raw QUIC and WebTransport; TCP, same number, for the page over HTTPS
-    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:4433")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:4433", value_parser = parse_address)]
     listen: SocketAddr,
     /// The page in plain HTTP
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", value_parser = parse_address)]
     http: SocketAddr,
     /// Admin API and metrics; an address that others can reach needs --admin-token-file
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4480")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4480", value_parser = parse_address)]
     admin: SocketAddr,
     /// Whoever uses the admin API must send this: Authorization: Bearer TOKEN
     #[arg(long, value_name = "TOKEN")]
@@ -587,6 +587,8 @@ mod tests {
         assert!(error.starts_with("WEIR_ADMIN: ") && error.contains("nowhere"), "{error}");
         let error = refused(&["--http", "somewhere"], &[]);
         assert!(error.contains("--http") && error.contains("somewhere"), "{error}");
+        let error = refused(&["--listen", "4433"], &[]);
+        assert!(error.contains("[::]:4433"), "{error}");
         for table in ["[listen]\nport = 1", "listen = 1.5", "listen = [\"[::]:1\", \"[::]:2\"]"] {
             let toml = Toml::new(table);
             let error = refused(&["--config", toml.path()], &[]);

@@ -1,5 +1,6 @@
 //! Values as people write them: times, sizes, names of drafts.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use moqt::Version;
@@ -9,6 +10,11 @@ fn number(text: &str) -> Option<(u64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     Some((number.parse().ok()?, unit.trim_start()))
+}
+
+/// Where to listen.
+pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "use ADDR:PORT, such as [::]:4433 or 127.0.0.1:4433".into())
 }
 
 /// A time, which may be none at all.
