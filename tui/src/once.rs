@@ -53,8 +53,10 @@ pub async fn from_feed(url: &str, mut feed: Receiver<FeedEvent>) -> Result<Strin
             let Some(event) = feed.recv().await else { break };
             match event {
                 FeedEvent::Lost { error, advice, .. } if trees == 0 => {
-                    let advice = advice.map(|advice| format!("; {advice}"));
-                    let error = error + &advice.unwrap_or_default();
+                    let advice = advice.unwrap_or(
+                        "is a relay running there? Give its --admin address, as http://HOST:4480",
+                    );
+                    let error = format!("{error}; {advice}");
                     return Err(OnceError::Unreachable { url: url.to_owned(), error });
                 }
                 FeedEvent::Lost { .. } => break,
