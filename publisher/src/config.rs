@@ -8,10 +8,10 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser};
-use moqt::{Namespace, Version};
+use moqt::{NameError, Namespace, Version};
 use transport::{ClientTls, Fingerprint};
 use url::Url;
 
@@ -147,7 +147,13 @@ fn version(text: &str) -> Result<Version, String> {
 }
 
 fn broadcast(text: &str) -> Result<Namespace, String> {
-    let name = Namespace::from_path(text).map_err(|error| error.to_string())?;
+    let name = Namespace::from_path(text).map_err(|error| match error {
+        NameError::EmptyField => {
+            "a broadcast name is not empty, nor is a part of it: leave a slash at its start or end out"
+                .into()
+        }
+        error => error.to_string(),
+    })?;
     match name.fields().first() {
         None => Err("a broadcast name is not empty".into()),
         Some(first) if first == RESERVED => {
@@ -183,7 +189,7 @@ fn settle(
     argv: Vec<OsString>,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Config, clap::Error> {
-    let flags = command().try_get_matches_from(&argv)?;
+    let flags = command().try_get_matches_from(&argv).map_err(name_flag)?;
     // An empty variable is how compose and unit files say "none".
     let env = |key: &str| env(&variable(key)).filter(|value| !value.is_empty());
     let path = flags.get_one::<PathBuf>("config").cloned();
@@ -211,6 +217,18 @@ fn settle(
     }
     words.extend(argv.into_iter().skip(1));
     Args::from_arg_matches(&command().try_get_matches_from(words)?)?.try_into()
+}
+
+/// Who gives a word without a flag most likely means the source.
+fn name_flag(mut error: clap::Error) -> clap::Error {
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
+        && !word.starts_with('-')
+    {
+        let tip = format!("a source goes behind its flag: --url {word}").into();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    error
 }
 
 fn refuse_at(origin: &str, reason: &str) -> clap::Error {
@@ -367,7 +385,9 @@ mod tests {
             (&[][..], &[][..], "--url SOURCE is missing"),
             (&["--url", "test:", "--relay", "ftp://x"], &[], "moqt://HOST:PORT"),
             (&["--url", "test:", "--name", "weir/nodes/a"], &[], "nodes' own"),
-            (&["--url", "test:", "--name", ""], &[], "empty"),
+            (&["--url", "test:", "--name", ""], &[], "not empty"),
+            (&["--url", "test:", "--name", "/live/x/"], &[], "slash at its start or end"),
+            (&["test:"], &[], "--url test:"),
             (&["--url", "test:?fps=x"], &[], "fps=x"),
             (&["--url", "test:", "--tls-fingerprint", "12"], &[], "64 hex digits"),
             (&["--url", "test:", "--moqt-version", "moqt-17"], &[], "speaks moqt-18, moqt-22"),

@@ -67,7 +67,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
             event = events.recv() => match event {
                 Some(event) => handle_event(&mut packager, event),
                 None if source_running => {
-                    (&mut source).await.context("the source failed")??;
+                    let ended = (&mut source).await.context("the source failed")?;
+                    ended.with_context(|| config.source.to_string())?;
                     source_running = false;
                     info!("the source has ended");
                     packager.handle_end();
@@ -132,7 +133,7 @@ async fn supervise(source: Source, outlet: Outlet, retry_forever: bool) -> Resul
             return Err(error);
         }
         let wait = backoff.next_delay();
-        warn!("source: {error}; trying again in {:.1} s", wait.as_secs_f64());
+        warn!("{source}: {error}; trying again in {:.1} s", wait.as_secs_f64());
         tokio::time::sleep(wait).await;
     }
 }
@@ -199,8 +200,10 @@ fn give_up_if_hopeless(link: &Link, retry_forever: bool) -> anyhow::Result<()> {
 }
 
 fn unreached(relay: &url::Url, link: &Link) -> String {
-    let why = link.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
-    format!("no relay at {relay}{why}; is it running, and is --relay right?")
+    match &link.error {
+        Some(error) => format!("no relay at {relay} (--relay): {error}"),
+        None => format!("no relay at {relay}; is it running, and is --relay right?"),
+    }
 }
 
 fn log_report(report: Report, link: &Link) {

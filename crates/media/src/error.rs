@@ -10,6 +10,13 @@ pub enum Error {
     #[error("this is no media known here: it {0}; give fragmented MP4, MP4 or MPEG-TS")]
     NotMedia(&'static str),
 
+    /// The first bytes belong to a container that is not read here.
+    #[error(
+        "this is no media known here: it is {0}; remux it: ffmpeg -re -i INPUT -c copy -f mpegts - | \
+         publisher --url -"
+    )]
+    OtherContainer(&'static str),
+
     /// A progressive MP4 came as a stream.
     #[error(
         "a progressive MP4 has its index apart from its media and cannot be streamed; give it as a \

@@ -29,10 +29,11 @@ pub enum Probe {
 ///
 /// # Errors
 ///
-/// [`Error::NotMedia`] says what the bytes look like instead, where that can be told.
+/// [`Error::OtherContainer`] and [`Error::NotMedia`] say what the bytes look like instead, where that
+/// can be told.
 pub fn probe(head: &[u8]) -> Result<Probe, Error> {
-    if let Some(what) = known_other(head) {
-        return Err(Error::NotMedia(what));
+    if let Some(error) = known_other(head) {
+        return Err(error);
     }
     if head.len() >= 8 && is_mp4_start([head[4], head[5], head[6], head[7]]) {
         return Ok(Probe::Is(Container::Mp4));
@@ -59,14 +60,16 @@ fn is_mp4_start(kind: [u8; 4]) -> bool {
 }
 
 /// Formats that people do send, named so that the error helps.
-fn known_other(head: &[u8]) -> Option<&'static str> {
-    const OTHERS: [(&[u8], &str); 12] = [
-        (b"\x1a\x45\xdf\xa3", "is Matroska or WebM"),
-        (b"FLV\x01", "is FLV"),
-        (b"OggS", "is Ogg"),
-        (b"RIFF", "is RIFF (AVI or WAV)"),
-        (b"ID3", "is an MP3 file"),
-        (b"\x00\x00\x01\xba", "is an MPEG program stream"),
+fn known_other(head: &[u8]) -> Option<Error> {
+    const CONTAINERS: [(&[u8], &str); 6] = [
+        (b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+        (b"FLV\x01", "FLV"),
+        (b"OggS", "Ogg"),
+        (b"RIFF", "RIFF (AVI or WAV)"),
+        (b"ID3", "an MP3 file"),
+        (b"\x00\x00\x01\xba", "an MPEG program stream"),
+    ];
+    const OTHERS: [(&[u8], &str); 6] = [
         (b"#EXTM3U", "is a playlist, not media"),
         (b"<!DOCTYPE", "is a web page"),
         (b"<!doctype", "is a web page"),
@@ -74,7 +77,10 @@ fn known_other(head: &[u8]) -> Option<&'static str> {
         (b"\x89PNG", "is a PNG picture"),
         (b"\xff\xd8\xff", "is a JPEG picture"),
     ];
-    OTHERS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, what)| *what)
+    let find = |table: &[(&[u8], &'static str)]| {
+        table.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, what)| *what)
+    };
+    find(&CONTAINERS).map(Error::OtherContainer).or_else(|| find(&OTHERS).map(Error::NotMedia))
 }
 
 #[cfg(test)]
@@ -95,6 +101,8 @@ mod tests {
     fn what_is_no_media_is_named() {
         let page = probe(b"<!DOCTYPE html><p>no such channel").unwrap_err();
         assert!(page.to_string().contains("web page"), "{page}");
+        let webm = probe(b"\x1a\x45\xdf\xa3").unwrap_err().to_string();
+        assert!(webm.contains("Matroska") && webm.contains("ffmpeg -re -i"), "{webm}");
         assert!(probe(&[0u8; PROBE_BYTES]).is_err());
         assert!(probe(&[0x47; 3]).is_ok_and(|answer| answer == Probe::NeedMore));
         assert!(probe(b"").is_ok_and(|answer| answer == Probe::NeedMore));

@@ -140,10 +140,12 @@ fn give(items: &Items, item: Item) -> Result<(), Stop> {
 }
 
 fn read_all(path: &Path, repeat: bool, items: &Items) -> Result<(), Stop> {
-    let failed = |error| SourceError::Read { what: path.display().to_string(), error };
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = File::open(path).map_err(SourceError::Read)?;
     let mut head = Vec::new();
-    file.by_ref().take(media::PROBE_BYTES as u64).read_to_end(&mut head).map_err(failed)?;
+    file.by_ref()
+        .take(media::PROBE_BYTES as u64)
+        .read_to_end(&mut head)
+        .map_err(SourceError::Read)?;
     match media::probe(&head)? {
         Probe::Is(Container::Mp4) => read_mp4(file, repeat, items),
         Probe::Is(Container::MpegTs) => read_ts(file, repeat, items),

@@ -19,12 +19,10 @@ pub(super) async fn run(url: &Url, outlet: &Outlet) -> Result<(), SourceError> {
         .connect_timeout(CONNECT_TIMEOUT)
         .user_agent(concat!("weir-publisher/", env!("CARGO_PKG_VERSION")))
         .build()
-        .map_err(|error| failed(&error))?;
+        .map_err(failed)?;
     let request = client.get(url.clone()).header(ACCEPT, "video/mp2t, video/mp4, */*").send();
-    let response = timeout(STALL, request)
-        .await
-        .map_err(|_| SourceError::Stalled(STALL))?
-        .map_err(|error| failed(&error))?;
+    let response =
+        timeout(STALL, request).await.map_err(|_| SourceError::Stalled(STALL))?.map_err(failed)?;
     if !response.status().is_success() {
         return Err(SourceError::Status(response.status()));
     }
@@ -37,7 +35,7 @@ async fn read(mut response: Response, mut input: LiveInput) -> Result<(), Source
         let chunk = timeout(STALL, response.chunk())
             .await
             .map_err(|_| SourceError::Stalled(STALL))?
-            .map_err(|error| failed(&error))?;
+            .map_err(failed)?;
         let Some(chunk) = chunk else {
             input.handle_end().await?;
             return Err(SourceError::Ended);
@@ -48,8 +46,10 @@ async fn read(mut response: Response, mut input: LiveInput) -> Result<(), Source
     }
 }
 
-/// The whole chain of causes: reqwest's own words stop at "error sending request".
-fn failed(error: &reqwest::Error) -> SourceError {
+/// The whole chain of causes: reqwest's own words stop at "error sending request". Whoever reports
+/// it names the URL.
+fn failed(error: reqwest::Error) -> SourceError {
+    let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
 use super::live::{self, LiveInput, STALL};
-use super::{Outlet, SourceError, SourceEvent, Unwanted};
+use super::{Outlet, PIPE, SourceError, SourceEvent, Unwanted};
 
 /// Bytes asked for at once. What is there comes at once; this only bounds it.
 const READ_BYTES: usize = 64 * 1024;
@@ -14,12 +14,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// Runs until standard input ends.
 pub(super) async fn run(outlet: &Outlet) -> Result<(), SourceError> {
     if std::io::stdin().is_terminal() {
-        return Err(SourceError::Read {
-            what: "standard input".into(),
-            error: std::io::Error::other(
-                "it is a terminal; pipe media in: ffmpeg … -f mpegts - | publisher --url -",
-            ),
-        });
+        let error = format!("it is a terminal; pipe media in: {PIPE}");
+        return Err(SourceError::Read(std::io::Error::other(error)));
     }
     let (input, sender) = live::open();
     tokio::join!(read(input, outlet), sender.run(outlet)).0
@@ -33,7 +29,12 @@ async fn read(mut input: LiveInput, outlet: &Outlet) -> Result<(), SourceError> 
     loop {
         let chunk = match tokio::time::timeout(STALL, arriving.recv()).await {
             Ok(Some(chunk)) => chunk,
-            Ok(None) => return input.handle_end().await,
+            Ok(None) => {
+                return input.handle_end().await.map_err(|error| match error {
+                    SourceError::Media(media::Error::NoTracks) => SourceError::Nothing,
+                    error => error,
+                });
+            }
             Err(_) => {
                 if !std::mem::replace(&mut stalled, true) {
                     let notice = SourceError::Stalled(STALL).to_string();
@@ -42,8 +43,7 @@ async fn read(mut input: LiveInput, outlet: &Outlet) -> Result<(), SourceError> 
                 continue;
             }
         };
-        let bytes =
-            chunk.map_err(|error| SourceError::Read { what: "standard input".into(), error })?;
+        let bytes = chunk.map_err(SourceError::Read)?;
         if std::mem::take(&mut stalled) {
             let _ = outlet.send(SourceEvent::Notice("standard input goes on".into())).await;
         }

@@ -36,8 +36,10 @@ async fn a_source_that_is_no_media_is_named() {
     let text = tempfile::NamedTempFile::with_suffix(".mp4").expect("a file");
     std::fs::write(text.path(), "no media at all. ".repeat(100)).expect("written");
     let path = text.path().to_str().expect("a path");
-    assert_says(&ended(&["--url", path]).await, 1, &["no media known here"]);
-    assert_says(&ended(&["--url", "/no/such/file.ts"]).await, 1, &["/no/such/file.ts", "No such"]);
+    assert_says(&ended(&["--url", path]).await, 1, &[path, "no media known here"]);
+    assert_says(&ended(&["--url", "-"]).await, 1, &["standard input: it ended", "ffmpeg"]);
+    let missing = ended(&["--url", "/no/such/file.ts"]).await;
+    assert_says(&missing, 1, &["/no/such/file.ts: No such"]);
     assert_says(&ended(&["--url", "/"]).await, 1, &["directory"]);
 }
 
@@ -56,6 +58,8 @@ async fn a_broken_box_is_named_with_its_place() {
     std::fs::write(file.path(), media).expect("written");
     let path = file.path().to_str().expect("a path");
     assert_says(&ended(&["--url", path]).await, 1, &["`trun`", &format!("byte {at}")]);
+    std::fs::write(file.path(), b"\0\0\0\x10ftypiso5\0\0\0\0").expect("written");
+    assert_says(&ended(&["--url", path]).await, 1, &[path, "`moov`", "not finished"]);
 }
 
 #[tokio::test]
@@ -74,17 +78,22 @@ async fn a_relay_that_is_not_there_is_given_up_after_a_while() {
     let url = format!("moqt://127.0.0.1:{}", socket.local_addr().expect("an address").port());
     let ended = ended(&["--url", "test:?size=320x180", "--relay", &url]).await;
     assert_says(&ended, 1, &["no relay at", &url, "trying again"]);
+    let last = ended.log.lines().last().unwrap_or_default();
+    assert_eq!(last.matches('?').count(), 1, "asks once: {last}");
 }
 
 #[tokio::test]
 async fn a_server_that_has_no_such_stream_is_an_error_at_once() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}/tv.ts", listener.local_addr().expect("an address"));
+    let address = listener.local_addr().expect("an address");
+    let url = format!("http://me:secret@{address}/tv.ts");
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a client");
         let _ = stream.read(&mut [0; 2048]).await;
         let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
     });
-    assert_says(&ended(&["--url", &url]).await, 1, &["404"]);
+    let ended = ended(&["--url", &url]).await;
+    assert_says(&ended, 1, &[&format!("http://{address}/tv.ts: the server answers 404")]);
+    assert!(!ended.log.contains("secret"), "{}", ended.log);
 }

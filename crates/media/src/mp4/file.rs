@@ -55,7 +55,11 @@ impl<R: Read + Seek> Mp4File<R> {
         let mut at = 0;
         let (header, offset) = loop {
             let Some((header, end)) = read_header(&mut reader, at, length)? else {
-                return Err(Error::mp4(*b"moov", length, "is missing"));
+                return Err(Error::mp4(
+                    *b"moov",
+                    length,
+                    "is missing; the file is not finished, or was cut off",
+                ));
             };
             if header.kind == *b"moov" {
                 break (header, at);
