@@ -35,7 +35,7 @@ const RESERVED: &str = "weir";
         ffmpeg -re -i INPUT -c:v libx264 -tune zerolatency -g 60 -c:a aac -f mpegts - | publisher --url -\n  \
         ffmpeg -f v4l2 -i /dev/video0 -c:v libx264 -tune zerolatency -g 30 -f mpegts - | publisher --url -\n\n\
         Exit codes: 0 ended as asked, or the source has ended; 2 wrong usage or configuration; 1 anything else.\n\
-        RUST_LOG=debug says more."
+        WEIR_LOG=debug says more."
 )]
 struct Args {
     /// TOML file with these flags as keys: url = "test:"

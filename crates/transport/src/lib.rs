@@ -37,6 +37,10 @@ mod trust;
 /// [`moqt::Version::int_coding`] to everything else.
 pub const CANONICAL: moqt::Version = moqt::Version::Draft22;
 
+/// What a program logs unless told otherwise: for a browser that vanishes, which is everyday, the
+/// WebTransport library warns.
+pub const LOG_FILTER: &str = "info,web_transport_quinn=error";
+
 pub use backoff::Backoff;
 pub use client_tls::{ClientTls, Fingerprint};
 pub use connection::{Connection, PathStats};

@@ -44,6 +44,14 @@ async fn a_source_that_is_no_media_is_named() {
 }
 
 #[tokio::test]
+async fn the_log_holds_what_weir_log_says() {
+    let args = ["--url", "/no/such/file.ts"];
+    assert!(ended(&args).await.log.contains("INFO"));
+    let quiet = Publisher::start_with(&[("WEIR_LOG", "error")], &args, false).ended().await;
+    assert!(quiet.log.contains("ERROR") && !quiet.log.contains("INFO"), "{}", quiet.log);
+}
+
+#[tokio::test]
 async fn an_unsupported_codec_is_named_with_advice() {
     let path = fixture("mpeg2_mp2.ts");
     assert_says(&ended(&["--url", &path]).await, 1, &["MPEG-2 video", "ffmpeg -i"]);

@@ -22,6 +22,11 @@ pub(crate) struct Ended {
 impl Publisher {
     /// Starts it with arguments, and with standard input closed or a pipe.
     pub(crate) fn start(args: &[&str], pipe: bool) -> Self {
+        Self::start_with(&[], args, pipe)
+    }
+
+    /// The same with variables.
+    pub(crate) fn start_with(env: &[(&str, &str)], args: &[&str], pipe: bool) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_publisher"));
         // What this machine's environment says must not matter.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WEIR_")) {
@@ -29,7 +34,7 @@ impl Publisher {
         }
         let child = command
             .args(args)
-            .env_remove("RUST_LOG")
+            .envs(env.iter().copied())
             .stdin(if pipe { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
