@@ -151,6 +151,40 @@ async fn the_last_viewer_to_leave_releases_the_track_up_the_tree() {
     .await;
 }
 
+#[tokio::test]
+async fn publishers_and_relays_that_leave_or_share_a_name_are_in_the_log() {
+    let machine = Machine::new();
+    let relay = machine.relay("root", &[]);
+    let (first, _track) = broadcast();
+    let first = common::publish(&first, &relay.address()).await;
+    let (second, _track) = broadcast();
+    let _second = common::publish(&second, &relay.address()).await;
+    relay.logs(&["WARN", "two publishers of one name", NAMESPACE, "--name"]).await;
+    first.end().await;
+    relay.logs(&["INFO", "left", NAMESPACE]).await;
+
+    let url = relay.url();
+    let upstream = ["--upstream", url.as_str()];
+    let edge = machine.relay("edge", &upstream);
+    edge.connected().await;
+    assert!(!relay.log().contains("two relays"), "{}", relay.log());
+    let mut clone = machine.relay("edge", &upstream);
+    relay.logs(&["WARN", "two relays of one name", "edge", "--node"]).await;
+    clone.kill();
+    relay.logs(&["INFO", "left", "edge"]).await;
+    let _clone = machine.relay("root", &upstream);
+    relay.logs(&["WARN", "by this relay's name", "--node"]).await;
+}
+
+#[tokio::test]
+async fn relays_whose_upstreams_lead_in_a_circle_say_so() {
+    let machine = Machine::new();
+    let mut one = machine.relay("one", &[]);
+    let two = machine.relay("two", &["--upstream", one.url().as_str()]);
+    one.start_with(&machine, &["--upstream", two.url().as_str()]);
+    one.logs(&["WARN", "leads round in a circle"]).await;
+}
+
 /// Runs a relay that cannot start: its exit code and what it said.
 async fn fails(machine: &Machine, arguments: &[&str]) -> (Option<i32>, String) {
     let mut child = machine.command().args(arguments).spawn().unwrap();

@@ -159,6 +159,12 @@ impl Relay {
         self.running = Some(running.unwrap_or_else(|log| panic!("no restart:\n{log}")));
     }
 
+    /// Starts again with other arguments.
+    pub(crate) fn start_with(&mut self, machine: &Machine, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+        self.start_again(machine);
+    }
+
     /// Asks the process to end, as an init system does.
     pub(crate) fn terminate(&self) {
         let pid = rustix::process::Pid::from_child(&self.running().child);
@@ -196,6 +202,15 @@ impl Relay {
     /// What it wrote to its standard error so far.
     pub(crate) fn log(&self) -> String {
         self.running().log.text()
+    }
+
+    /// Waits until it wrote a line with all these words in it.
+    pub(crate) async fn logs(&self, words: &[&str]) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log().lines().any(|line| words.iter().all(|word| line.contains(word))) {
+            assert!(Instant::now() < deadline, "never logged {words:?}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Tells everyone to leave for another relay.

@@ -93,6 +93,8 @@ impl SessionInfo {
 #[derive(Clone)]
 pub(super) struct SessionState {
     pub(super) kind: SessionKind,
+    /// A relay's node name, or the first namespace of a publisher.
+    name: Option<String>,
     pub(super) books: Books,
     pub(super) backlog: Backlog,
 }
@@ -129,6 +131,7 @@ pub(super) async fn run(
         signal: Arc::default(),
         state: Mutex::new(SessionState {
             kind: if peer == Peer::Client { SessionKind::Viewer } else { SessionKind::Relay },
+            name: None,
             books: Books::default(),
             backlog: Backlog::default(),
         }),
@@ -190,7 +193,11 @@ pub(super) async fn run(
     };
     tracing::debug!(session = id.0, %remote, "session");
     let error = std::future::poll_fn(|cx| session.poll(cx)).await;
-    tracing::debug!(session = id.0, %remote, %error, "session ended");
+    let name = lock(&session.info.state).name.clone();
+    match name.filter(|_| session.peer != Peer::Uplink) {
+        Some(name) => tracing::info!(name, session = id.0, %remote, %error, "left"),
+        None => tracing::debug!(session = id.0, %remote, %error, "session ended"),
+    }
     session.close();
     error
 }
@@ -410,15 +417,41 @@ impl Session {
         session.respond(id, response).map_err(|error| Error::Setup(error.to_string()))
     }
 
-    fn become_kind(&self, kind: SessionKind) {
-        lock(&self.info.state).kind = kind;
+    fn become_kind(&self, kind: SessionKind, name: String) {
+        let mut state = lock(&self.info.state);
+        state.kind = kind;
+        state.name = Some(name);
+        drop(state);
+        self.warn_of_namesake();
     }
 
     /// It sends us media: it may open more streams than a viewer.
-    fn become_publisher(&self) {
-        if self.peer == Peer::Client {
-            self.become_kind(SessionKind::Publisher);
+    fn become_publisher(&self, namespace: &Namespace) {
+        let known = lock(&self.info.state).kind != SessionKind::Viewer;
+        if self.peer == Peer::Client && !known {
+            self.become_kind(SessionKind::Publisher, namespace.to_string());
             self.driver.connection().allow_streams(PUBLISHER_STREAMS);
+        }
+    }
+
+    /// Says so if another peer of its kind goes by the same name.
+    fn warn_of_namesake(&self) {
+        let own = lock(&self.info.state).clone();
+        let Some(name) = own.name else { return };
+        let is_namesake = |other: &SessionInfo| {
+            let state = lock(&other.state);
+            other.id != self.id && state.kind == own.kind && state.name.as_ref() == Some(&name)
+        };
+        let sessions = lock(&self.node.sessions);
+        let Some(other) = sessions.values().find(|other| is_namesake(other)) else { return };
+        let (remote, other) = (self.info.connection.remote_address(), &other.connection);
+        let other = other.remote_address();
+        if own.kind == SessionKind::Relay {
+            tracing::warn!(name, %remote, %other, "two relays of one name: unless it is one that came \
+                again, give each a --node of its own");
+        } else {
+            tracing::warn!(name, %remote, %other, "two publishers of one name: unless it is one that \
+                came again, or a spare, give each a --name of its own");
         }
     }
 
@@ -522,7 +555,8 @@ impl Session {
         if self.peer == Peer::Client && setup.node.is_some() {
             if self.node.is_of_tree(setup) {
                 self.peer = Peer::Node;
-                self.become_kind(SessionKind::Relay);
+                let name = setup.node.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                self.become_kind(SessionKind::Relay, name.into_owned());
             } else {
                 let remote = self.driver.connection().remote_address();
                 tracing::warn!(%remote, "a relay without this tree's token: taken for a client");

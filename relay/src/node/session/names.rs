@@ -95,11 +95,22 @@ impl Session {
             .route(|router, now| router.handle_publish_namespace(session, id, &namespace, now));
         match taken {
             Ok(()) => {
-                self.become_publisher();
+                self.become_publisher(&namespace);
+                self.warn_of_circle(&namespace);
                 tracing::info!(%namespace, session = session.0, "published");
                 self.respond(id, Response::Ok(RequestOk::default()))
             }
             Err(error) => self.respond(id, Response::Error(*error)),
+        }
+    }
+
+    /// Says so if this relay's own reports come from below.
+    fn warn_of_circle(&self, namespace: &Namespace) {
+        let node = &self.node.config.node;
+        if super::super::report_namespace(node).as_ref() == Ok(namespace) {
+            let remote = self.info.connection.remote_address();
+            tracing::warn!(node, %remote, "a relay below goes by this relay's name: give it a --node of \
+                its own, or see whether --upstream leads round in a circle");
         }
     }
 

@@ -116,7 +116,7 @@ impl Session {
                 // before sending PUBLISH_OK" ("Subscriptions").
                 self.unsubscribe(track);
                 self.upstream.insert(id, track);
-                self.become_publisher();
+                self.become_publisher(name.namespace());
                 tracing::info!(%name, session = session.0, "published");
                 let parameters = Parameters { forward: Some(forward), ..Parameters::default() };
                 self.respond(id, Response::Ok(RequestOk { parameters, ..RequestOk::default() }))
