@@ -177,6 +177,18 @@ async fn publishers_and_relays_that_leave_or_share_a_name_are_in_the_log() {
 }
 
 #[tokio::test]
+async fn a_relay_that_is_its_own_upstream_says_so_and_is_not_ready() {
+    let machine = Machine::new();
+    let mut relay = machine.relay("loop", &[]);
+    let url = relay.url();
+    relay.start_with(&machine, &["--upstream", url.as_str()]);
+    relay.logs(&["WARN", "--upstream leads back to this relay"]).await;
+    let (status, why) = relay.admin("/ready").await;
+    assert_eq!(status, 503, "{why}");
+    assert!(why.contains("--upstream leads back to this relay"), "{why}");
+}
+
+#[tokio::test]
 async fn relays_whose_upstreams_lead_in_a_circle_say_so() {
     let machine = Machine::new();
     let mut one = machine.relay("one", &[]);

@@ -67,6 +67,17 @@ impl Connection {
         self.role
     }
 
+    /// Whether the two are the ends of one connection, as when a program dialled itself.
+    pub fn is_other_end_of(&self, other: &Self) -> bool {
+        let secret = |connection: &Self| {
+            let mut secret = [0; 16];
+            let exported =
+                connection.session.export_keying_material(&mut secret, b"weir ends", b"");
+            exported.ok().map(|()| secret)
+        };
+        self.role != other.role && secret(self).is_some_and(|own| secret(other) == Some(own))
+    }
+
     /// What a client says of the URL it dialled: on raw QUIC its authority and path, which
     /// WebTransport has carried already ("Setup Options").
     pub fn client_setup(&self, url: &url::Url) -> moqt::Setup {

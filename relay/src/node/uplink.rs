@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moqt::Setup;
+use moqt::{SessionCode, Setup};
 use relay_core::Peer;
 use stats::UpstreamState;
 use tokio::sync::mpsc;
@@ -92,16 +92,17 @@ enum Outcome {
 async fn serve(node: &Arc<Node>, at: usize, url: &Url, connection: Connection) -> Outcome {
     tracing::info!(%url, version = %connection.version(), "upstream connected");
     let setup = connection.client_setup(url);
-    let (moved, mut moves) = mpsc::unbounded_channel();
-    let link = Link { node: Arc::clone(node), at, connection: connection.clone(), moved };
+    let (over, mut overs) = mpsc::unbounded_channel();
+    let link = Link { node: Arc::clone(node), at, connection: connection.clone(), over };
     let session = session::run(Arc::clone(node), connection, Peer::Uplink, setup, link);
     let mut session = std::pin::pin!(tokio::spawn(session));
     tokio::select! {
+        biased;
+        Some(outcome) = overs.recv() => outcome,
         ended = &mut session => match ended {
             Ok(error) => Outcome::Ended(error),
             Err(error) => Outcome::Ended(Error::Lost(error.to_string())),
         },
-        Some(to) = moves.recv() => Outcome::Moved(to),
     }
 }
 
@@ -110,22 +111,35 @@ struct Link {
     node: Arc<Node>,
     at: usize,
     connection: Connection,
-    moved: mpsc::UnboundedSender<Option<Url>>,
+    /// What the session has come to before it ends.
+    over: mpsc::UnboundedSender<Outcome>,
 }
 
 impl Watch for Link {
     fn ready(&mut self, setup: &Setup) {
         let parent = setup.node.as_ref().map(|name| String::from_utf8_lossy(name).into_owned());
+        let namesake = parent.as_ref() == Some(&self.node.config.node);
+        if namesake && self.node.is_other_end_of(&self.connection) {
+            let error = Error::Setup("--upstream leads back to this relay".into());
+            let _ = self.over.send(Outcome::Ended(error));
+            return self.connection.close(SessionCode::NO_ERROR, "a relay is not its own parent");
+        }
         let connection = self.connection.clone();
         self.node.uplink(self.at, |uplink| uplink.handle_connected(parent, connection));
     }
 
     fn going_away(&mut self, to: Option<Url>) {
-        let _ = self.moved.send(to);
+        let _ = self.over.send(Outcome::Moved(to));
     }
 }
 
 impl Node {
+    /// Whether we dialled ourselves.
+    fn is_other_end_of(&self, connection: &Connection) -> bool {
+        let sessions = lock(&self.sessions);
+        sessions.values().any(|session| session.connection.is_other_end_of(connection))
+    }
+
     fn uplink(&self, at: usize, change: impl FnOnce(&mut UplinkStatus)) {
         change(&mut lock(&self.uplinks)[at]);
     }
