@@ -20,7 +20,7 @@ pub enum Error {
     /// A progressive MP4 came as a stream.
     #[error(
         "a progressive MP4 has its index apart from its media and cannot be streamed; give it as a \
-         file, or remux it: ffmpeg -i INPUT -c copy -f mp4 -movflags frag_keyframe+empty_moov+default_base_moof -"
+         file, or remux it: ffmpeg -re -i INPUT -c copy -movflags empty_moov+frag_every_frame -f mp4 -"
     )]
     ProgressiveStream,
 
