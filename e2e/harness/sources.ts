@@ -84,6 +84,8 @@ export function startCamera(scope: Scope, format: readonly string[]): Program {
 
 export const MPEG_TS = ["-f", "mpegts", "-muxdelay", "0", "-muxpreload", "0"];
 export const FRAGMENTED_MP4 = ["-f", "mp4", "-movflags", "empty_moov+default_base_moof+frag_every_frame"];
+/** As it comes when nobody thought of it: what an encoder made since the last key frame, at once. */
+export const FRAGMENT_A_SECOND = ["-f", "mp4", "-movflags", "empty_moov+default_base_moof+frag_keyframe"];
 
 export interface Channel {
   url: string;

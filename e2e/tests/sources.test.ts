@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { type Scope, useScope } from "../harness/scope.ts";
-import { FRAGMENTED_MP4, MPEG_TS, makeFile, serveEndlessTs, startCamera, TONE } from "../harness/sources.ts";
+import { FRAGMENT_A_SECOND, FRAGMENTED_MP4, MPEG_TS, makeFile, serveEndlessTs, startCamera, TONE } from "../harness/sources.ts";
 import { latencyOf, report, stepsBack } from "../harness/statistics.ts";
 import { openBrowser, type Sight, Viewer } from "../harness/viewer.ts";
 import { startPublisher, startTree, type Tree } from "../harness/weir.ts";
@@ -72,6 +72,19 @@ describe("ffmpeg piped into the publisher", () => {
     expectMotion(sights);
     expect(latency.p95).toBeLessThan(3000);
   });
+});
+
+test("a fragment for each key frame, which is a second of frames in a moment, plays evenly", async () => {
+  const viewer = await watchAtEdge(scope(), ({ root }) => {
+    const publisher = startPublisher(scope(), root, "-", "--name", BROADCAST);
+    startCamera(scope(), FRAGMENT_A_SECOND).stdout.pipe(publisher.stdin);
+  });
+  // That it is bursts shows after some.
+  await viewer.page.waitForTimeout(6000);
+  await viewer.sights();
+  const sights = await viewer.watch(WATCH_MS);
+  report("bursts of a second, ffmpeg's capture to canvas, ms", latencyOf(sights));
+  expectMotion(sights);
 });
 
 describe("MPEG-TS over HTTP that never ends", () => {
