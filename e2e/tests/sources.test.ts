@@ -1,6 +1,14 @@
 import { describe, expect, test } from "vitest";
 import { type Scope, useScope } from "../harness/scope.ts";
-import { FRAGMENT_A_SECOND, FRAGMENTED_MP4, MPEG_TS, makeFile, serveEndlessTs, startCamera, TONE } from "../harness/sources.ts";
+import {
+  FRAGMENT_A_SECOND,
+  FRAGMENTED_MP4,
+  MPEG_TS,
+  makeFile,
+  serveEndlessTs,
+  startCamera,
+  TONE,
+} from "../harness/sources.ts";
 import { latencyOf, report, stepsBack } from "../harness/statistics.ts";
 import { openBrowser, type Sight, Viewer } from "../harness/viewer.ts";
 import { startPublisher, startTree, type Tree } from "../harness/weir.ts";

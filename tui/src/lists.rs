@@ -227,7 +227,8 @@ pub fn sessions<'a>(
         .map(|(session, rates)| SessionLine { session, rates })
         .filter(|line| {
             let session = line.session;
-            let words = [session.kind.as_str(), session.transport.as_str()];
+            let name = session.name.as_deref().unwrap_or_default();
+            let words = [session.kind.as_str(), session.transport.as_str(), name];
             matches(
                 filter,
                 [&*session.remote, &*session.protocol, &*session.id].into_iter().chain(words),

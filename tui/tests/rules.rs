@@ -5,11 +5,17 @@ mod common;
 use common::{Dashboard, node};
 use dashboard::feed::FeedEvent;
 use dashboard::state::events::Level;
-use dashboard::state::warnings::RULES;
+use dashboard::state::warnings::{RULES, Warning};
 use serde_json::{Value, json};
 
 /// Runs a node for some seconds, changed each second by `change`, and returns what is found about it.
 fn found(seconds: u32, change: impl Fn(u32, &mut Value)) -> Vec<(Level, String)> {
+    let warnings = warnings(seconds, change).into_iter();
+    warnings.map(|warning| (warning.level, warning.text)).collect()
+}
+
+/// The same with what to do.
+fn warnings(seconds: u32, change: impl Fn(u32, &mut Value)) -> Vec<Warning> {
     let mut dashboard = Dashboard::new();
     dashboard.feed(FeedEvent::Connected);
     for second in 0..seconds {
@@ -18,8 +24,7 @@ fn found(seconds: u32, change: impl Fn(u32, &mut Value)) -> Vec<(Level, String)>
         dashboard.nodes(&[edge]);
         dashboard.wait(1.0);
     }
-    let warnings = dashboard.state.warnings().iter();
-    warnings.map(|warning| (warning.level, warning.text.clone())).collect()
+    dashboard.state.warnings().to_vec()
 }
 
 fn always(field: &str, value: Value) -> impl Fn(u32, &mut Value) {
@@ -65,18 +70,32 @@ fn drops_to_most_are_the_nodes_own_and_to_few_their_links() {
         found(12, dropping(2)),
         warning("drops 10/s to 2 of 20 viewers: timeout, 110 in 11s")
     );
-    let advice = |many| {
-        let mut dashboard = Dashboard::new();
-        dashboard.feed(FeedEvent::Connected);
-        for second in 0..12 {
-            let mut edge = node("edge", None, f64::from(second), 1000);
-            dropping(many)(second, &mut edge);
-            dashboard.nodes(&[edge]);
-            dashboard.wait(1.0);
-        }
-        dashboard.state.warnings()[0].advice
-    };
+    let advice = |many| warnings(12, dropping(many))[0].advice;
     assert!(advice(15).contains("node's own link") && advice(2).contains("their own links"));
+}
+
+#[test]
+fn what_was_cut_above_is_a_matter_of_the_line_in() {
+    let track = |p95: f64| {
+        json!([{ "name": "live/cam1/video0", "subscribers": 1, "bytes_in": 1, "bytes_out": 1,
+            "hop_latency_ms": { "p50": 90.0, "p95": p95 } }])
+    };
+    let found = warnings(12, |second, edge| {
+        edge["drops"] = json!({ "UPSTREAM_RESET": { "objects": 10 * second } });
+        edge["tracks"] = track(3500.0);
+    });
+    let texts: Vec<_> = found.iter().map(|warning| warning.text.as_str()).collect();
+    assert_eq!(texts, ["drops 10/s: upstream, 110 in 11s", "media takes 3.5s from its parent"]);
+    assert!(found.iter().all(|warning| warning.advice.contains("parent")), "{found:?}");
+    assert_eq!(self::found(3, always("tracks", track(350.0))), []);
+}
+
+#[test]
+fn drops_that_come_by_fits_are_told_at_their_mean() {
+    let fits = found(13, |second, edge| {
+        edge["drops"] = json!({ "DELIVERY_TIMEOUT": { "objects": 30 * (second / 3) } });
+    });
+    assert!(fits[0].1.starts_with("drops 10/s: timeout"), "{fits:?}");
 }
 
 #[test]

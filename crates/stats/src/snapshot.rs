@@ -274,6 +274,9 @@ pub struct SessionSnapshot {
     pub protocol: String,
     /// Address of the peer.
     pub remote: String,
+    /// A relay's node name, or the first namespace of a publisher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Seconds since it was established.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_s: Option<f64>,
@@ -408,6 +411,7 @@ impl NodeSnapshot {
             clean(&mut session.id);
             clean(&mut session.protocol);
             clean(&mut session.remote);
+            session.name.as_mut().map(clean);
             session.rtt_ms = session.rtt_ms.and_then(plausible);
             session.age_s = session.age_s.and_then(plausible);
         }

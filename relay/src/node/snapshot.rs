@@ -330,6 +330,7 @@ fn session(info: &SessionInfo, state: &super::session::SessionState) -> SessionS
         },
         protocol: info.connection.version().alpn().to_owned(),
         remote: info.connection.remote_address().to_string(),
+        name: state.name.clone(),
         age_s: Some(info.since.elapsed().as_secs_f64()),
         rtt_ms: Some(millis(info.connection.path_stats().rtt)),
         bytes_out: state.books.bytes_out,

@@ -54,6 +54,8 @@ const CERTIFICATE_S: i64 = 3 * 24 * 3600;
 const CLOCK_SKEW_MS: f64 = 100.0;
 /// Who joins waits for the next group, and who falls behind loses the rest of one.
 const LONG_GROUP_MS: f64 = 5_000.0;
+/// A line that is in order takes its delay and little more.
+const SLOW_HOP_MS: f64 = 500.0;
 /// So many stalls at one node are no single viewer's bad day.
 const STALLS: u64 = 3;
 
@@ -113,17 +115,27 @@ pub const RULES: &[Rule] = &[
         },
     },
     Rule {
+        advice: "cut before it came here: see what the parent drops, and the line between the two",
+        check: |node, at| drops(node, at, |_, reason| reason == DropReason::UpstreamReset),
+    },
+    Rule {
         advice: "so many at once: the node's own link out or its CPU is full; move viewers to another",
         check: |node, at| {
-            let to = node.droppers(at.now);
-            drops(node, at, to).filter(|_| most(to))
+            drops(node, at, |to, reason| reason != DropReason::UpstreamReset && most(to))
         },
     },
     Rule {
         advice: "only these: their own links are too thin; the viewers' screen shows which",
         check: |node, at| {
-            let to = node.droppers(at.now);
-            drops(node, at, to).filter(|_| !most(to))
+            drops(node, at, |to, reason| reason != DropReason::UpstreamReset && !most(to))
+        },
+    },
+    Rule {
+        advice: "the line from its parent is full or loses: see the parent's drops for it; none: CPU",
+        check: |node, _| {
+            let hop = node.hop_p95()?;
+            let text = format!("media takes {} from its parent", format::millis(Some(hop)));
+            (hop >= SLOW_HOP_MS && !node.is_down()).then_some((Level::Warning, text))
         },
     },
     Rule {
@@ -207,15 +219,26 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// What lasting drops look like; to how many they happen decides what to do.
-fn drops(node: &Node, at: Moment, to: Sufferers) -> Option<(Level, String)> {
+/// What lasting drops look like; to how many they happen, and why, decides what to do.
+fn drops(
+    node: &Node,
+    at: Moment,
+    is_meant: fn(Sufferers, DropReason) -> bool,
+) -> Option<(Level, String)> {
+    let to = node.droppers(at.now);
     let (reason, episode) = DropReason::ALL
         .into_iter()
         .filter(|reason| is_trouble(*reason))
         .filter_map(|reason| Some((reason, node.episode(reason)?)))
         .min_by_key(|(_, episode)| episode.since)?;
     let lasting = at.now.saturating_sub(episode.since);
-    let rate = format::drops(node.rates(at.now).map(|rates| rates.drops.of(reason)));
+    // Groups are cut now and then: at the moment there may be none, while it goes on.
+    let mean = episode.count as f64 / lasting.as_secs_f64().max(1.0);
+    let rate = node
+        .rates(at.now)
+        .map(|rates| rates.drops.of(reason))
+        .map(|now| if now > 0.0 { now } else { mean });
+    let rate = format::drops(rate);
     let trend = match node.trend() {
         Trend::Rising => ", rising",
         Trend::Falling => ", falling",
@@ -224,7 +247,8 @@ fn drops(node: &Node, at: Moment, to: Sufferers) -> Option<(Level, String)> {
     let whom = if to.count > 0 { format!(" to {}", of_viewers(to)) } else { String::new() };
     let (why, count, long) = (reason.short(), format::count(episode.count), format::age(lasting));
     let text = format!("drops {rate}/s{whom}: {why}{trend}, {count} in {long}");
-    (lasting >= DROPPING && !node.is_down()).then_some((Level::Warning, text))
+    let fires = lasting >= DROPPING && !node.is_down() && is_meant(to, reason);
+    fires.then_some((Level::Warning, text))
 }
 
 /// Whether nearly everybody suffers, so that it is no matter of single links.

@@ -106,7 +106,11 @@ fn cell(line: &SessionLine<'_>, id: Id) -> Cell {
     let session = line.session;
     let drops = line.rates.map(|rates| rates.drops);
     match id {
-        Id::Remote => Cell::plain(session.remote.clone()),
+        Id::Remote => Cell::plain(match &session.name {
+            // Relays and publishers behind one NAT have one address.
+            Some(name) => format!("{name} {}", session.remote),
+            None => session.remote.clone(),
+        }),
         Id::Kind => Cell::plain(session.kind.as_str()),
         Id::Transport => Cell::plain(session.transport.as_str()),
         Id::Protocol => Cell::plain(session.protocol.clone()),

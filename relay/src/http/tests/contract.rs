@@ -259,6 +259,7 @@ fn the_description_knows_every_word_of_the_api() {
             ..Default::default()
         }),
         sessions: vec![stats::SessionSnapshot {
+            name: Some("edge".to_owned()),
             age_s: Some(1.5),
             rtt_ms: Some(1.5),
             objects_out: Some(1),

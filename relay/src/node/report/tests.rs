@@ -69,6 +69,7 @@ impl Figures {
             transport: Transport::WebTransport,
             protocol: "moqt-18".into(),
             remote: format!("{address}:{}", 1024 + self.whole(64_000)),
+            name: None,
             age_s: Some(self.time(9000.0)),
             rtt_ms: Some(self.time(90.0)),
             bytes_out: self.whole(1 << 32),

@@ -94,7 +94,7 @@ impl SessionInfo {
 pub(super) struct SessionState {
     pub(super) kind: SessionKind,
     /// A relay's node name, or the first namespace of a publisher.
-    name: Option<String>,
+    pub(super) name: Option<String>,
     pub(super) books: Books,
     pub(super) backlog: Backlog,
 }
