@@ -9,6 +9,7 @@ use clap::Parser;
 use dashboard::feed::detail;
 use dashboard::feed::http::{self, Admin, AdminUrl};
 use dashboard::feed::recording::{self, Recorder, Replay};
+use dashboard::state::State;
 use dashboard::terminal::Screen;
 use dashboard::view::theme::{self, Theme};
 use dashboard::{feed, once, run};
@@ -29,6 +30,10 @@ struct Args {
     /// The file that holds the relay's admin token, if it has one (or WEIR_ADMIN_TOKEN is the token)
     #[arg(long, value_name = "FILE", env = "WEIR_ADMIN_TOKEN_FILE")]
     admin_token_file: Option<PathBuf>,
+
+    /// Where viewers watch, to have it in sight beside the sums
+    #[arg(long, value_name = "URL", conflicts_with = "once")]
+    page: Option<String>,
 
     /// Print the nodes as one plain table and end (1 if the relay can't be reached)
     #[arg(long)]
@@ -129,7 +134,9 @@ async fn start(args: Args) -> anyhow::Result<()> {
         }
     }
     let theme = Theme { color: use_color(), ascii };
-    run::run(screen, source, run::Feed { events, looked_at }, signals, theme, speed).await?;
+    let mut state = State::new(source);
+    state.page = args.page.as_deref().map(stats::sanitize);
+    run::run(screen, state, run::Feed { events, looked_at }, signals, theme, speed).await?;
     Ok(())
 }
 

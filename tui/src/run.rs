@@ -47,13 +47,13 @@ pub struct Feed {
 /// When the terminal or the feed's task is lost.
 pub async fn run(
     mut screen: Screen,
-    source: String,
+    state: State,
     mut feed: Feed,
     mut signals: Signals,
     theme: Theme,
     speed: f64,
 ) -> Result<(), RunError> {
-    let mut app = App { state: State::new(source), ui: Ui::default(), hits: Hits::default() };
+    let mut app = App { state, ui: Ui::default(), hits: Hits::default() };
     let start = Instant::now();
     let elapsed = || start.elapsed().mul_f64(speed);
     let mut input = EventStream::new();

@@ -32,6 +32,17 @@ fn nodes() {
 }
 
 #[test]
+fn the_page_that_viewers_watch_stays_in_sight() {
+    let page = "http://127.0.0.1:8081/watch/live/test";
+    let mut dashboard = Dashboard::after("tree.jsonl", DROPPING);
+    assert!(!dashboard.screen(80, 24).contains(page));
+    dashboard.state.page = Some(page.to_owned());
+    assert!(dashboard.screen(80, 24).lines().nth(1).is_some_and(|line| line.ends_with(page)));
+    let wide = dashboard.screen(140, 24);
+    assert!(wide.lines().nth(1).is_some_and(|line| line.contains("drops")), "{wide}");
+}
+
+#[test]
 fn nodes_of_which_one_is_down() {
     assert_screens!(Dashboard::after("tree.jsonl", DOWN));
 }

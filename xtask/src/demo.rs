@@ -7,7 +7,6 @@ use std::{
     io::{IsTerminal, stdin, stdout},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
-    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -30,8 +29,8 @@ const BROADCAST: &str = "live/test";
 const START_PATIENCE: Duration = Duration::from_secs(30);
 /// A relay takes its time to tell its peers before it ends.
 const END_PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked whether all still run.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Time to read the page's address before the dashboard covers it.
+const ADDRESS_SHOWN: Duration = Duration::from_secs(3);
 
 /// What the demo can be told.
 #[derive(Debug, Args)]
@@ -81,18 +80,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if matches!(up, Ok(true)) {
         println!("\n  Watch at  {page}\n");
         if terminal {
-            println!("  Enter opens the dashboard here; q there, or Ctrl-C, ends the demo.");
+            println!("  The dashboard opens here in a moment; q ends it and the demo.");
             println!("  Logs are in {}.\n", logs.display());
         } else {
             println!("  Ctrl-C or SIGTERM ends the demo.\n");
         }
     }
     let outcome = match up {
-        Ok(true) if terminal => match wait_for_enter(&mut members, &stop) {
-            Ok(true) => dashboard(&programs.join("tui"), &root, &stop),
-            Ok(false) => Ok(()),
-            Err(error) => Err(error),
-        },
+        Ok(true) if terminal => dashboard(&programs.join("tui"), &root, &page, &stop),
         Ok(true) => watch_over(&mut members, &stop),
         Ok(false) => Ok(()),
         Err(error) => Err(error),
@@ -179,30 +174,18 @@ fn wait_until_up(members: &mut [Member], edge: &Ports, stop: &Stop) -> Result<bo
     Ok(up)
 }
 
-/// Waits for Enter, so that the page's address stays in sight until it was used: the dashboard covers
-/// it. False when asked to end meanwhile.
-fn wait_for_enter(members: &mut [Member], stop: &Stop) -> Result<bool> {
-    let (pressed, is_pressed) = mpsc::channel();
-    // Cannot be woken: where Enter never comes, it ends with the process.
-    thread::spawn(move || {
-        let _ = stdin().read_line(&mut String::new());
-        let _ = pressed.send(());
-    });
-    while !stop.requested() {
-        members.iter_mut().try_for_each(Member::ensure_runs)?;
-        if is_pressed.recv_timeout(LOOK_EVERY).is_ok() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// Runs the dashboard in this terminal until it ends.
-fn dashboard(tui: &Path, root: &Ports, stop: &Stop) -> Result<()> {
+fn dashboard(tui: &Path, root: &Ports, page: &str, stop: &Stop) -> Result<()> {
+    let shown = Instant::now() + ADDRESS_SHOWN;
+    stop.wait_until(shown, || Ok(false))?;
+    if stop.requested() {
+        return Ok(());
+    }
     let url = format!("http://127.0.0.1:{}", root.admin);
     // In this process group, for only the foreground group may read the terminal.
-    let mut tui =
-        child::bound(Command::new(tui).arg(url)).spawn().context("cannot run the dashboard")?;
+    let mut command = Command::new(tui);
+    command.args([&url, "--page", page]);
+    let mut tui = child::bound(&command).spawn().context("cannot run the dashboard")?;
     let status = loop {
         if let Some(status) = tui.try_wait().context("cannot wait for the dashboard")? {
             break status;

@@ -37,6 +37,8 @@ const DETAILED: Duration = Duration::from_millis(2500);
 pub struct State {
     /// What the feed reads: a URL or a file.
     pub source: String,
+    /// Where viewers watch, if anybody said.
+    pub page: Option<String>,
     /// What happened, newest first.
     pub events: Events,
     link: Link,
@@ -102,6 +104,7 @@ impl State {
     pub fn new(source: String) -> Self {
         Self {
             source,
+            page: None,
             events: Events::default(),
             link: Link::Connecting,
             nodes: BTreeMap::new(),

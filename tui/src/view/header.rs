@@ -88,13 +88,14 @@ fn sums(scene: &Scene<'_>, width: usize) -> Line<'static> {
     let parts = [
         of_nodes,
         vec![Span::raw(format::counted(sum.viewers, "viewer"))],
+        state.page.iter().map(|page| Span::raw(page.clone())).collect(),
         of_drops,
         vec![Span::raw(format!("out {}", format::bits(sum.bits_out)))],
         vec![Span::raw(format!("in {}", format::bits(sum.bits_in)))],
     ];
     // A part that has no room is left out whole.
     let mut line = Line::default();
-    for part in parts {
+    for part in parts.into_iter().filter(|part| !part.is_empty()) {
         let between = if line.spans.is_empty() { "" } else { " · " };
         let needed = between.width() + part.iter().map(Span::width).sum::<usize>();
         if line.width() + needed <= width {
