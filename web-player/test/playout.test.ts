@@ -100,6 +100,17 @@ describe("how late media comes", () => {
       expect(arrivals.expect(0.95, 250, 12_000)?.jitter).toBe(250);
     });
 
+    test("nor are the heads of groups that a relay gets through such a line", () => {
+      const arrivals = new ArrivalEstimator();
+      for (let i = 0; i < 90; i++) arrivals.observe(i * FRAME, i * FRAME + 20);
+      for (let group = 3; group < 20; group++) {
+        const from = group * 1000;
+        // Nothing comes for half a second, then ten frames, and the rest is cut.
+        for (let i = 0; i < 10; i++) arrivals.observe(from + i * FRAME, from + 1500 + i * 50);
+      }
+      expect(arrivals.expect(0.95, 250, 21_000)?.jitter).toBeLessThanOrEqual(250);
+    });
+
     test("two hiccups are none", () => {
       const arrivals = new ArrivalEstimator();
       for (let i = 0; i < 300; i++) {

@@ -3,16 +3,22 @@
  * a second is no bad line: its media is late by as much again and again, and everything else of it is in
  * time. So what a burst takes is to be waited out.
  *
- * Counted is what arrives after a pause that it explains, and makes up for it much faster than media is
- * made. A line that is too thin never does, and one that had a hiccup doesn't do it again and again.
+ * Counted is what arrives after a pause in which it was made, and much faster than that, to the last of it,
+ * which is in time. On a line that is too thin media keeps coming, or is late to the last, and one that had
+ * a hiccup doesn't do it again and again.
  */
 
 /** Shorter ones are jitter. */
 const LEAST_MS = 100;
 /** So much later than the sample before: a burst may begin. */
 const RISE_MS = 50;
-/** In this share of its length a burst has come to its half. */
+/** In this share of its length a burst is over. */
 const SWIFT = 0.25;
+/** The last of a burst is as late as this share of its length at the most, or so much in any case. */
+const IN_TIME = 0.15;
+const IN_TIME_MS = 50;
+/** The pause before takes this share of it at the least. */
+const PAUSE = 0.7;
 /** While a player starts, the page itself is busy. */
 const WARM_UP_MS = 1500;
 /** How long bursts and the earliest arrival are remembered. */
@@ -36,11 +42,14 @@ export class BurstEstimator {
   #startedAt: number | undefined;
   /** When the last one began, or what looked like it. */
   #pausedAt = 0;
+  #arrivedAt = 0;
   #age = 0;
 
   /** Media stamped `timestamp` came at `arrival`; both in milliseconds. */
   observe(timestamp: number, arrival: number): void {
-    this.#startedAt ??= this.#pausedAt = arrival;
+    this.#startedAt ??= this.#pausedAt = this.#arrivedAt = arrival;
+    const pause = arrival - this.#arrivedAt;
+    this.#arrivedAt = arrival;
     const lateness = arrival - timestamp;
     const recent = ({ at }: { readonly at: number }) => arrival - at <= HORIZON_MS;
     this.#least = this.#least.filter(recent);
@@ -53,12 +62,17 @@ export class BurstEstimator {
     if (age > this.#age + RISE_MS) {
       const since = arrival - this.#pausedAt;
       this.#pausedAt = arrival;
-      const counts = age > LEAST_MS && age > since / 2 && arrival - this.#startedAt > WARM_UP_MS;
-      this.#candidate = counts ? { at: arrival, length: age } : undefined;
-    } else if (this.#candidate && age < this.#candidate.length / 2) {
+      const counts = age > LEAST_MS && age > since / 2 && pause > age * PAUSE;
+      const warm = arrival - this.#startedAt > WARM_UP_MS;
+      this.#candidate = counts && warm ? { at: arrival, length: age } : undefined;
+    } else if (this.#candidate) {
       const { at, length } = this.#candidate;
-      if (arrival - at < length * SWIFT) this.#bursts.push(this.#candidate);
-      this.#candidate = undefined;
+      if (arrival - at > length * SWIFT) {
+        this.#candidate = undefined;
+      } else if (age < Math.max(length * IN_TIME, IN_TIME_MS)) {
+        this.#bursts.push(this.#candidate);
+        this.#candidate = undefined;
+      }
     }
     this.#age = age;
   }
