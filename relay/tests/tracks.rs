@@ -416,7 +416,8 @@ async fn viewers_below_an_edge_have_more_tracks_than_one_viewer_may() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_takes_nothing_from_what_is_live_and_more_urgent() {
     let machine = Machine::new();
-    let relay = machine.relay("root", &[]);
+    // So long that a machine that stands still for a moment cuts nothing.
+    let relay = machine.relay("root", &["--max-latency", "8s"]);
     let mut down = LinkConfig::default();
     down.apply("rate=4M delay=10 queue=64k").unwrap();
     let address = relay.url().socket_addrs(|| None).unwrap()[0];
