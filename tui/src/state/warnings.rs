@@ -234,11 +234,10 @@ fn drops(
     let lasting = at.now.saturating_sub(episode.since);
     // Groups are cut now and then: at the moment there may be none, while it goes on.
     let mean = episode.count as f64 / lasting.as_secs_f64().max(1.0);
-    let rate = node
-        .rates(at.now)
-        .map(|rates| rates.drops.of(reason))
-        .map(|now| if now > 0.0 { now } else { mean });
-    let rate = format::drops(rate);
+    let rate = format::drops(node.rates(at.now).map(|rates| match rates.drops.of(reason) {
+        now if now > 0.0 => now,
+        _ => mean,
+    }));
     let trend = match node.trend() {
         Trend::Rising => ", rising",
         Trend::Falling => ", falling",

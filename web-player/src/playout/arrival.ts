@@ -4,7 +4,7 @@
  * the path's constant part (clock difference included), what lies above it is jitter.
  */
 
-import { BurstEstimator } from "./bursts";
+import { BurstEstimator, leastLateness } from "./bursts";
 
 /** Samples remembered: about eight seconds of video, five of audio. */
 const WINDOW = 256;
@@ -113,8 +113,7 @@ export class ArrivalEstimator {
 
   /** The smallest `arrival − timestamp` lately; undefined before live media came. */
   get offset(): number | undefined {
-    if (this.#samples.length === 0) return undefined;
-    return this.#samples.reduce((least, { lateness }) => Math.min(least, lateness), Number.POSITIVE_INFINITY);
+    return leastLateness(this.#samples);
   }
 
   /** How far above `offset` the given share (0 to 1) of the samples stays, in milliseconds. */

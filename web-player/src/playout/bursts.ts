@@ -27,6 +27,12 @@ const BUCKET_MS = 1000;
 /** So many make a habit. */
 const HABIT = 3;
 
+/** Of samples, or of the least of several; undefined where there is none. */
+export function leastLateness(samples: readonly { readonly lateness: number }[]): number | undefined {
+  if (samples.length === 0) return undefined;
+  return samples.reduce((least, { lateness }) => Math.min(least, lateness), Number.POSITIVE_INFINITY);
+}
+
 interface Burst {
   readonly at: number;
   /** How late its first sample was. */
@@ -79,8 +85,7 @@ export class BurstEstimator {
 
   /** The smallest `arrival − timestamp` lately. */
   get offset(): number | undefined {
-    if (this.#least.length === 0) return undefined;
-    return this.#least.reduce((least, { lateness }) => Math.min(least, lateness), Number.POSITIVE_INFINITY);
+    return leastLateness(this.#least);
   }
 
   /** How long bursts are, if they are the rule. */

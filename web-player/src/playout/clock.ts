@@ -6,6 +6,8 @@
  * and the publisher's, so its absolute value means nothing.
  */
 
+import type { Arrivals } from "./arrival";
+
 /** Further off than this is made up for at once: nobody wants to wait for it. */
 const JUMP_MS = 300;
 /** Milliseconds per second. Falling behind costs smoothness, so the delay grows faster than it shrinks … */
@@ -104,9 +106,7 @@ export function askedDelay(
 }
 
 /** What a track needs between a frame's timestamp and its presentation. */
-export interface TrackNeed {
-  readonly offset: number;
-  readonly jitter: number;
+export interface TrackNeed extends Arrivals {
   /** Decoding, waiting for the next refresh, output latency. */
   readonly handling: number;
 }

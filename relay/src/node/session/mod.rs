@@ -446,13 +446,16 @@ impl Session {
         let Some(other) = sessions.values().find(|other| is_namesake(other)) else { return };
         let (remote, other) = (self.info.connection.remote_address(), &other.connection);
         let other = other.remote_address();
-        if own.kind == SessionKind::Relay {
-            tracing::warn!(name, %remote, %other, "two relays of one name: unless it is one that came \
-                again, give each a --node of its own");
-        } else {
-            tracing::warn!(name, %remote, %other, "two publishers of one name: unless it is one that \
-                came again, or a spare, give each a --name of its own");
-        }
+        let advice = match own.kind {
+            SessionKind::Relay => {
+                "two relays of one name: unless it is one that came again, give each a --node of its own"
+            }
+            _ => {
+                "two publishers of one name: unless it is one that came again, or a spare, give each a \
+                 --name of its own"
+            }
+        };
+        tracing::warn!(name, %remote, %other, "{advice}");
     }
 
     // ---- what the router decided ----
